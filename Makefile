@@ -1,0 +1,71 @@
+# Everything runs in .venv, which is set up on first use with the versions of constraints.txt.
+
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The first Python that runs and is supported; `make PYTHON=/path/to/python3.12 ...` picks another.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install format lint type check train test test-slow clean
+
+help: ## show this list
+	@echo "usage: make TARGET [ARGS=\"...\"] [PYTHON=python3.12]"
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target help; do printf '%-12s %s\n' "$$target" "$$help"; done
+
+train: $(VENV)/run.stamp ## train SAC on HalfCheetah; ARGS="env=Hopper total_frames=200_000" for another run
+	@exec $(BIN)/python scripts/train.py $(ARGS)
+
+test: $(VENV)/dev.stamp ## run the tests but the slow ones; ARGS="-k replay" picks some
+	@exec $(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/dev.stamp ## run the slow tests only
+	@exec $(BIN)/python -m pytest -m slow -o faulthandler_timeout=7200 $(ARGS)
+
+check: $(VENV)/dev.stamp lint type ## lint, formatting and types, changing nothing
+	@$(BIN)/python -m ruff format --check .
+
+format: $(VENV)/dev.stamp ## format the code and fix what lint can fix
+	@$(BIN)/python -m ruff check --fix-only .
+	@$(BIN)/python -m ruff format .
+
+lint: $(VENV)/dev.stamp ## check the code by ruff
+	@$(BIN)/python -m ruff check .
+
+type: $(VENV)/dev.stamp ## check the types by pyright
+	@$(BIN)/python -m pyright --pythonpath $(BIN)/python
+
+install: $(VENV)/dev.stamp ## set up .venv with the development tools
+
+clean: ## remove .venv and caches; runs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last: an installation that broke or was interrupted is taken up again.
+$(VENV)/dev.stamp: EXTRA := [dev]
+$(VENV)/run.stamp $(VENV)/dev.stamp: pyproject.toml constraints.txt $(BIN)/python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(create_venv); }
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.$(EXTRA)'
+	@touch $(VENV)/run.stamp $@
+
+$(BIN)/python:
+	@$(create_venv)
+
+define create_venv
+if ! "$(PYTHON)" -c '$(SUPPORTED)' 2>/dev/null; then \
+	echo "error: this needs Python 3.11, 3.12 or 3.13$(PYTHON:%=, and % is none of them or does not run)." >&2; \
+	echo "Install one (Debian, Ubuntu: apt install python3 python3-venv)" >&2; \
+	echo "or name one: make PYTHON=/path/to/python3.12 ..." >&2; \
+	exit 1; \
+fi; \
+if ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then \
+	echo "error: $(PYTHON) lacks the module venv or ensurepip." >&2; \
+	echo "Install it (Debian, Ubuntu: apt install python3-venv)." >&2; \
+	exit 1; \
+fi; \
+"$(PYTHON)" -m venv --clear $(VENV)
+endef

@@ -1,0 +1,156 @@
+"""A table of wrong command lines: each ends with 2, naming the key and what would be right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from stand_in import Runs
+
+# command line | the key that is named | what is allowed or meant instead
+BAD = """
+algo=sca                               | algo: got "sca"        | did you mean sac?
+algo=[sac,sac]                         | algo:                  | one of sac
+algo=null                              | algo: got null         | one of sac
+env=Hoper                              | env: got "Hoper"       | did you mean Hopper?
+env=halfcheetah                        | env:                   | did you mean HalfCheetah?
+env=1                                  | env: got 1             | one of Ant, HalfCheetah
+env={id:Hopper-v5}                     | env: got {"id"         | one of Ant, HalfCheetah
+env=[Hopper,Ant]                       | env: got ["Hopper"     | one of Ant, HalfCheetah
+env=gym                                | env.id: got null       | add env.id=
+env=gym env.id=5                       | env.id: got 5          | expected text
+env=gym env.id=                        | env.id: got ""         | expected text
+env.num_envs=0                         | env.num_envs: got 0    | at least 1
+env.backend=asynch                     | env.backend: got "asynch" | did you mean async?
+env.max_episode_steps=0                | env.max_episode_steps  | at least 1 or null
+env.kwargs=5                           | env.kwargs: got 5      | a mapping of names
+env.rescale_actions=1                  | env.rescale_actions    | true or false
+preset=nosuch                          | preset: got "nosuch"   | one of sac_Ant
+preset=sac_Hoper                       | preset:                | did you mean sac_Hopper?
+logger=wandbb                          | logger:                | did you mean wandb?
+logger=[wandb,nosuch]                  | logger: got "nosuch"   | one of none, wandb
+logger=wandb logger.wandb.mode=of      | logger.wandb.mode      | auto or online or offline
+logger.wandb.projekt=x                 | logger.wandb.projekt   | did you mean logger.wandb.project?
+totl_frames=10                         | totl_frames: got 10    | did you mean total_frames?
++totl_frames=10                        | totl_frames: got 10    | did you mean total_frames?
+lr=1e-3                                | lr: got 0.001          | did you mean algo.lr?
+algo.gama=0.9                          | algo.gama: got 0.9     | did you mean algo.gamma?
+algo.gamma=1.5                         | algo.gamma: got 1.5    | at least 0 and at most 1
+algo.gamma=nan                         | algo.gamma: got NaN    | has to be finite
+algo.lr=inf                            | algo.lr: got Infinity  | has to be finite
+algo.lr=0                              | algo.lr: got 0         | above 0
+algo.lr=fast                           | algo.lr: got "fast"    | a number above 0
+algo.lr.x=1                            | algo.lr: got {"x": 1}  | a number above 0
+algo.actor_lr=-1                       | algo.actor_lr          | above 0 or null
+algo.tau=0                             | algo.tau: got 0        | above 0 and at most 1
+algo.batch_size=1.5                    | algo.batch_size: got 1.5 | a whole number at least 1
+algo.batch_size=true                   | algo.batch_size: got true | a whole number at least 1
+algo.batch_size=null                   | algo.batch_size: got null | a whole number at least 1
+algo.batch_size=9 algo.buffer_size=8   | algo.batch_size        | at most algo.buffer_size=8
+algo.utd_ratio=0                       | algo.utd_ratio         | above 0
+algo.storage=disk                      | algo.storage: got "disk" | memory or memmap or device
+algo.loss_function=smoth_l1            | algo.loss_function     | did you mean smooth_l1?
+algo.target_entropy=atuo               | algo.target_entropy    | did you mean auto?
+algo.min_alpha=2 algo.max_alpha=1      | algo.min_alpha: got 2  | at most algo.max_alpha=1
+algo.max_alpha=0.5                     | algo.alpha_init: got 1.0 | at most algo.max_alpha=0.5
+algo.min_alpha=2                       | algo.alpha_init: got 1.0 | at least algo.min_alpha=2
+algo.frames_per_batch=6 env.num_envs=4 | algo.frames_per_batch  | a multiple of env.num_envs=4
+algo.lr_schedule=linaer                | algo.lr_schedule       | did you mean linear?
+algo.name=ppo                          | algo.name: got "ppo"   | one of sac
+network.hidden=[]                      | network.hidden: got [] | at least one
+network.hidden=256                     | network.hidden: got 256 | write network.hidden=[256]
+network.hidden=[256,0]                 | network.hidden         | at least 1
+network.activation=rleu                | network.activation     | did you mean relu?
+total_frames=0                         | total_frames: got 0    | at least 1
+total_frames=1e30                      | total_frames: got 1e+30 | a whole number
+total_frames=lots                      | total_frames: got "lots" | a whole number
+total_frames=                          | total_frames: got ""   | a whole number
+total_frames                           | got "total_frames"     | key=value
+total_frames=[1,                       | total_frames: got "[1," | quotes
+total_frames=${nosuch}                 | total_frames: got "${nosuch | a value that resolves
+total_frames=10 stop_at=11             | stop_at: got 11        | at most total_frames=10
+max_seconds=0                          | max_seconds            | above 0 or null
+seed=-1                                | seed: got -1           | at least 0
+seed=4294967296                        | seed: got 4294967296   | at most 4294967295
+seed=1,2                               | seed: got "1,2"        | --multirun
+device=gpu                             | device: got "gpu"      | auto or cpu or cuda
+threads=0                              | threads                | at least 1 or null
+plugins=my.plugin                      | plugins                | write plugins=[my.plugin]
+run_dir=20250101                       | run_dir: got 20250101  | quote it twice
+progress=maybe                         | progress               | true or false
+log.interval=-1                        | log.interval           | at least 0
+log=5                                  | log: got 5             | keys and values
+eval.episodes=0                        | eval.episodes          | at least 1
+eval.intervall=5                       | eval.intervall         | did you mean eval.interval?
+checkpoint.keep=0                      | checkpoint.keep        | at least 1
+resume=nosuch                          | resume: got "nosuch"   | no such directory
+resume=auto                            | resume: got "auto"     | run_dir=DIR
+resume=.                               | resume: got "."        | has no config.yaml
+run_dir=taken                          | run_dir: got "taken"   | resume=taken
+run_dir=file                           | run_dir: got "file"    | a directory
+run_dir=file/run                       | run_dir: got "file/run" | a directory that can be made
+~nosuch                                | ["~nosuch"]            | overrides that can be composed
+hydra.nosuch=1                         | ["hydra.nosuch=1"]     | overrides that can be composed
+HalfCheetah                            | got "HalfCheetah"      | key=value
+--total_frames=5                       | --total_frames=5       | without dashes? total_frames=5
+--config-dir nosuch                    | --config-dir: got "nosuch" | a directory
+--experimental-rerun job.pickle        | --experimental-rerun   | not to be given
+--multirun seed=0,1 algo.gamma=0.9,1.1 | algo.gamma: got 1.1    | at most 1
+--multirun env=Hopper,Hoper            | env: got "Hoper"       | did you mean Hopper?
+--multirun seed=0,1 run_dir=same       | run_dir: got "same"    | another one for each job
+--multirun seed=0,1 resume=taken       | resume: got "taken"    | one by one
+--multirun algo.lr=interval(0,1)       | algo.lr=interval(0,1)  | does not support
+"""
+TABLE = [tuple(map(str.strip, line.split("|"))) for line in BAD.strip().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _a_run_and_a_file() -> None:
+    os.mkdir("taken")
+    for path in ("taken/config.yaml", "file"):
+        with open(path, "w") as file:
+            file.write("not a configuration")
+
+
+def _tree() -> set[str]:
+    return {os.path.join(at, name) for at, dirs, files in os.walk(".") for name in [*dirs, *files]}
+
+
+@pytest.mark.parametrize(("line", "key", "instead"), TABLE, ids=[row[0] for row in TABLE])
+def test_is_refused(
+    line: str,
+    key: str,
+    instead: str,
+    train: Callable[..., int],
+    runs: Runs,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = _tree()
+    assert train(*line.split()) == 2
+    written = capsys.readouterr()
+    assert key in written.err
+    assert instead in written.err
+    assert "Traceback" not in written.err
+    assert len(written.err.splitlines()) == 1
+    assert written.out == ""
+    assert not runs.calls
+    assert _tree() == before
+
+
+@pytest.mark.parametrize(
+    "line", ["algo=sca", "+totl_frames=10", "-m seed=0,1 algo.lr=-1", "run_dir=taken"]
+)
+def test_is_refused_without_torch_and_without_a_trace(
+    line: str, script: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    before = _tree()
+    process = script(*line.split())
+    *message, torch = process.stderr.splitlines()
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert len(message) == 1
+    assert message[0].startswith("train.py: ")
+    assert torch == "no torch"
+    assert _tree() == before

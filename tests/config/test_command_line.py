@@ -1,0 +1,208 @@
+"""What right command lines come to: configurations, run directories, exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stand_in import Runs
+
+from trainers.config import ConfigError, SACConfig, TrainConfig, load_config
+from trainers.config import run_dir as run_dir_module
+from trainers.config.cli import preflight
+
+Train = Callable[..., int]
+
+
+def _config(*arguments: str) -> TrainConfig:
+    (config,) = preflight(list(arguments)).configs
+    return config
+
+
+def test_no_arguments_are_the_main_job(train: Train, runs: Runs) -> None:
+    assert train() == 0
+    ((config, run_dir, resume_from),) = runs.calls
+    assert (config.algo.name, config.env.id, resume_from) == ("sac", "HalfCheetah-v5", None)
+    assert re.fullmatch(r"runs/sac-HalfCheetah/\d{8}-\d{6}-seed0", str(run_dir))
+
+
+def test_nothing_but_the_run_writes(train: Train) -> None:
+    train("run_dir=here")
+    assert [str(path) for path in Path().rglob("*")] == ["here", "here/config.yaml"]
+
+
+def test_numbers_as_people_write_them() -> None:
+    config = _config("total_frames=200_000", "algo.buffer_size=1e5", "algo.lr=3e-4", "stop_at=5e3")
+    assert (config.total_frames, config.stop_at) == (200_000, 5_000)
+    assert config.algo == SACConfig(buffer_size=100_000, lr=3e-4)
+
+
+def test_free_form_keys_need_no_plus() -> None:
+    config = _config("env.kwargs.a.b=[1,x]", "+env.kwargs.c=null", "++env.kwargs.d='1'")
+    assert config.env.kwargs == {"a": {"b": [1, "x"]}, "c": None, "d": "1"}
+
+
+def test_any_gymnasium_environment_is_named_by_its_id(train: Train, runs: Runs) -> None:
+    assert train("env=gym", "env.id=ns/My Env-v0") == 0
+    ((config, run_dir, _),) = runs.calls
+    assert config.env.name == "ns/My Env-v0"
+    assert run_dir.parent == Path("runs/sac-ns-My-Env-v0")
+
+
+@pytest.mark.parametrize("choice", ["wandb", "[wandb]"])
+def test_loggers_come_on_top(choice: str) -> None:
+    assert _config().logger.wandb is None
+    logger = _config(f"logger={choice}", "logger.wandb.tags=[a,b]").logger
+    assert logger.wandb is not None
+    assert (logger.wandb.project, logger.wandb.tags) == ("trainers", ["a", "b"])
+
+
+def test_a_directory_of_own_files_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "env").mkdir(parents=True)
+    (tmp_path / "mine" / "env" / "Mine.yaml").write_text("defaults: [gym]\nname: Mine\nid: Mine-v0")
+    assert _config("--config-dir", str(tmp_path / "mine"), "env=Mine").env.id == "Mine-v0"
+
+
+def test_interpolations_of_the_command_line_resolve() -> None:
+    assert _config("run_dir='runs/mine-${seed}'", "seed=3").run_dir == "runs/mine-3"
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 75])
+def test_the_exit_code_is_the_run_s(code: int, train: Train, runs: Runs) -> None:
+    runs.outcomes = [code]
+    assert train() == code
+
+
+def test_a_late_configuration_error_leaves_nothing(
+    train: Train, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.outcomes = [ConfigError("env.id", "Foo-v1", "a known id", "did you mean Foo-v2?")]
+    assert train("env=gym", "env.id=Foo-v1") == 2
+    message = 'train.py: env.id: got "Foo-v1", expected a known id; did you mean Foo-v2?\n'
+    assert capsys.readouterr().err == message
+    assert not list(Path().iterdir())
+
+
+def test_an_unexpected_error_keeps_its_traceback(
+    train: Train, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.outcomes = [RuntimeError("boom")]
+    assert train() == 1
+    assert "Traceback" in (written := capsys.readouterr().err)
+    assert written.rstrip().endswith("RuntimeError: boom")
+
+
+def test_an_interrupt_while_starting_is_quiet(
+    train: Train, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.outcomes = [KeyboardInterrupt()]
+    assert train() == 130
+    assert capsys.readouterr().err == ""
+    assert not list(Path().iterdir())
+
+
+@pytest.fixture
+def _one_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run starts at the same time."""
+
+    class Clock(run_dir_module.datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> Clock:
+            return cls(2025, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(run_dir_module, "datetime", Clock)
+
+
+@pytest.mark.usefixtures("_one_second")
+def test_runs_that_start_in_the_same_second_have_their_own_directories(
+    train: Train, runs: Runs
+) -> None:
+    for _ in range(3):
+        train()
+    names = [run_dir.name for _, run_dir, _ in runs.calls]
+    assert names == [f"20250102-030405-seed0{number}" for number in ("", "-2", "-3")]
+
+
+@pytest.mark.usefixtures("_one_second")
+def test_a_sweep_has_a_run_for_each_combination(train: Train, runs: Runs) -> None:
+    assert train("--multirun", "seed=0,1", "env=Hopper,Pendulum", "algo.lr=1e-3,2e-3") == 0
+    stamp = "20250102-030405"
+    assert [(str(run_dir), config.total_frames) for config, run_dir, _ in runs.calls] == [
+        (f"runs/sac-{env}/{stamp}-seed{seed}-algo.lr-{lr}", frames)
+        for seed in (0, 1)
+        for env, frames in (("Hopper", 1_000_000), ("Pendulum", 20_000))
+        for lr in (0.001, 0.002)
+    ]
+    for config, run_dir, _ in runs.calls:
+        assert load_config(run_dir / "config.yaml") == config
+        assert "=" not in str(run_dir)  # so that it can be given back: resume=RUN_DIR
+        assert load_config(run_dir / "config.yaml").seed == config.seed
+
+
+@pytest.mark.usefixtures("_one_second")
+def test_jobs_that_differ_in_a_file_only_have_their_own_directories(
+    train: Train, runs: Runs
+) -> None:
+    assert train("-m", "logger=none,wandb") == 0
+    assert len({run_dir for _, run_dir, _ in runs.calls}) == 2
+
+
+def test_a_sweep_keeps_to_the_runs_folder(train: Train) -> None:
+    train("-m", "seed=range(0,2)")
+    assert [path.name for path in Path().iterdir()] == ["runs"]
+    assert [path.name for path in Path("runs/sweeps").glob("*/*")] == ["multirun.yaml"]
+
+
+def test_a_sweep_may_name_its_directories(train: Train, runs: Runs) -> None:
+    assert train("-m", "seed=0,1", "run_dir='mine-${seed}'") == 0
+    assert [str(run_dir) for _, run_dir, _ in runs.calls] == ["mine-0", "mine-1"]
+
+
+@pytest.mark.parametrize("outcome", [1, 2, RuntimeError("boom"), ConfigError("a", 1, "b")])
+def test_a_sweep_goes_on_after_a_failed_job(
+    outcome: int | BaseException, train: Train, runs: Runs
+) -> None:
+    runs.outcomes = [outcome]
+    expected = outcome if isinstance(outcome, int) else 2 if isinstance(outcome, ConfigError) else 1
+    assert train("-m", "seed=0,1,2") == expected
+    assert len(runs.calls) == 3
+
+
+def test_a_signal_ends_a_sweep(train: Train, runs: Runs) -> None:
+    runs.outcomes = [0, 75]
+    assert train("-m", "seed=0,1,2") == 75
+    assert len(runs.calls) == 2
+
+
+def test_flags_and_overrides_come_in_any_order(train: Train, runs: Runs) -> None:
+    assert train("seed=0,1", "-m", "env=Hopper") == 0
+    assert len(runs.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("--help", "train.py resume="),
+        ("--help env=Hopper", "Hopper-v5"),
+        ("--cfg job algo.lr=5e-4", "lr: 0.0005"),
+        ("--cfg job --package algo.lr", "0.001"),
+        ("--cfg hydra", "output_subdir: null"),
+        ("--hydra-help", "--multirun"),
+    ],
+)
+def test_the_options_of_hydra_work(
+    line: str, shown: str, train: Train, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*line.split()) == 0
+    assert shown in capsys.readouterr().out
+    assert not runs.calls
+    assert not list(Path().iterdir())
+
+
+def test_the_script_runs(script: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    process = script("env=Hopper", "run_dir=here")
+    assert (process.returncode, process.stdout) == (0, "ran here\n")
+    assert process.stderr == "no torch\n"

@@ -1,0 +1,104 @@
+"""`configs/` says what the dataclasses say: the same keys, the same values, each with a comment."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from trainers.config import (
+    AlgoConfig,
+    EnvConfig,
+    LoggerConfig,
+    SACConfig,
+    TrainConfig,
+    WandbConfig,
+)
+from trainers.config.cli import preflight
+from trainers.config.composer import CONFIG_DIR
+from trainers.config.schema import Section
+
+NUMBERS = {"HalfCheetah": 100_000, "InvertedPendulum": 50_000, "Pendulum": 20_000}
+
+
+def _read(name: str) -> dict[str, Any]:
+    """A file by itself, numbers read the way Hydra reads them."""
+    text = OmegaConf.load(CONFIG_DIR / name)
+    return OmegaConf.to_container(text)  # type: ignore[return-value]
+
+
+def _defaults(section: type) -> dict[str, Any]:
+    values = {}
+    for spec in fields(section):
+        made = spec.default if spec.default_factory is MISSING else spec.default_factory()
+        values[spec.name] = made.to_dict() if isinstance(made, Section) else made
+    return values
+
+
+def test_train_yaml_agrees_with_the_dataclasses() -> None:
+    values = _read("train.yaml")
+    del values["defaults"], values["hydra"]
+    expected = _defaults(TrainConfig)
+    for group in ("algo", "env", "logger"):  # files of their own
+        del expected[group]
+    assert values == expected
+
+
+@pytest.mark.parametrize("name", AlgoConfig.known)
+def test_algorithm_files_agree_with_the_dataclasses(name: str) -> None:
+    assert _read(f"algo/{name}.yaml") == _defaults(AlgoConfig.known[name])
+
+
+def test_every_algorithm_has_a_file_and_a_dataclass() -> None:
+    assert {path.stem for path in (CONFIG_DIR / "algo").iterdir()} == set(AlgoConfig.known)
+    assert AlgoConfig.known["sac"] is SACConfig
+
+
+def test_the_environment_file_agrees_with_the_dataclass() -> None:
+    values, expected = _read("env/gym.yaml"), _defaults(EnvConfig)
+    assert values.keys() == expected.keys()
+    for required in ("name", "id"):
+        del values[required], expected[required]
+    assert values == expected
+
+
+def test_logger_files_agree_with_the_dataclasses() -> None:
+    assert _read("logger/none.yaml") == {}
+    assert _read("logger/wandb.yaml") == {"wandb": _defaults(WandbConfig)}
+    assert {spec.name for spec in fields(LoggerConfig)} == {"wandb"}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_DIR.glob("env/[A-Z]*.yaml")), ids=lambda p: p.stem)
+def test_every_environment_has_its_preset(path: Path) -> None:
+    (config,) = preflight([f"env={path.stem}"]).configs
+    assert config.env.name == path.stem
+    assert config.env.id.rpartition("-v")[0] == path.stem
+    assert config.total_frames == NUMBERS.get(path.stem, 1_000_000)
+    assert (CONFIG_DIR / "preset" / f"sac_{path.stem}.yaml").is_file()
+
+
+def test_every_preset_belongs_to_an_algorithm_and_an_environment() -> None:
+    for path in (CONFIG_DIR / "preset").iterdir():
+        algo, env = path.stem.split("_")
+        assert (CONFIG_DIR / "algo" / f"{algo}.yaml").is_file()
+        assert (CONFIG_DIR / "env" / f"{env}.yaml").is_file()
+
+
+def test_the_gymnasium_ids_exist() -> None:
+    registry = pytest.importorskip("gymnasium").registry
+    ids = {yaml.safe_load(path.read_text())["id"] for path in CONFIG_DIR.glob("env/[A-Z]*.yaml")}
+    assert ids <= set(registry)
+
+
+def test_the_command_line_wins_over_the_preset() -> None:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        assert compose("train", overrides=["env=Pendulum"]).algo.init_random_frames == 1_000
+    (config,) = preflight(["env=Pendulum", "total_frames=7"]).configs
+    assert (config.total_frames, config.algo) == (7, SACConfig(lr=1e-3, init_random_frames=1_000))
+    (config,) = preflight(["env=Pendulum", "~preset"]).configs
+    assert (config.total_frames, config.algo) == (1_000_000, SACConfig())

@@ -1,0 +1,1 @@
+"""A hook-driven trainer on TorchRL."""

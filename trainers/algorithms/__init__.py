@@ -1,0 +1,1 @@
+"""One page an algorithm: its networks, its loss, its timetable."""

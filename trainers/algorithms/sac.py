@@ -1,0 +1,147 @@
+"""Soft actor-critic: off-policy, maximum entropy, continuous actions.
+
+Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", https://arxiv.org/abs/1812.05905.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
+from torchrl.data import Bounded, ReplayBuffer, TensorSpec
+from torchrl.modules import ProbabilisticActor
+from torchrl.objectives import LossModule, SACLoss
+from torchrl.objectives.utils import TargetNetUpdater
+
+from trainers.config import SACConfig
+from trainers.hooks import (
+    AnnealLR,
+    ClipGradNorm,
+    Replay,
+    StepUpdater,
+    TargetUpdate,
+    WeightSync,
+)
+from trainers.stages import Stage
+from trainers.trainer import Trainer, UpdateRatio
+
+ACTION_SPACE = "a finite Box"
+
+
+def accepts(action_spec: TensorSpec) -> bool:
+    """SAC squashes a Gaussian into the bounds of the action space."""
+    return isinstance(action_spec, Bounded)
+
+
+def make_loss(
+    actor: ProbabilisticActor,
+    critics: Sequence[nn.Module] | nn.Module,
+    action_spec: TensorSpec,
+    config: SACConfig,
+    loss_class: Any = SACLoss,
+) -> Any:
+    """The loss with all of ``config``'s keywords; equations 5 to 7 and 18 of the paper."""
+    loss = loss_class(
+        actor,
+        critics,
+        num_qvalue_nets=config.num_critics,
+        loss_function=config.loss_function,
+        alpha_init=config.alpha_init,
+        min_alpha=config.min_alpha,
+        max_alpha=config.max_alpha,
+        fixed_alpha=config.fixed_alpha,
+        target_entropy=config.target_entropy,
+        action_spec=action_spec,
+        delay_actor=config.delay_actor,
+        delay_qvalue=config.delay_qvalue,
+        separate_losses=config.separate_losses,
+        skip_done_states=config.skip_done_states,
+    )
+    # Before anything is saved or loaded: gamma is part of the loss's state from here on.
+    loss.make_value_estimator(gamma=config.gamma)
+    return loss
+
+
+def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
+    """One Adam with a group, and a learning rate, each for actor, critics and alpha."""
+    groups: dict[str, list[nn.Parameter]] = {"actor": [], "critic": [], "alpha": []}
+    for name, parameter in loss.named_parameters():
+        if parameter.requires_grad:
+            kind = "actor" if name.startswith("actor") else "critic"
+            groups["alpha" if "log_alpha" in name else kind].append(parameter)
+    rates = {"actor": config.actor_lr, "critic": config.critic_lr, "alpha": config.alpha_lr}
+    return Adam(
+        [
+            {"params": parameters, "lr": rates[name] or config.lr, "name": name}
+            for name, parameters in groups.items()
+            if parameters
+        ],
+        fused=True,
+    )
+
+
+class SACTrainer(Trainer):
+    """The timetable of SAC.
+
+    Args:
+        collector: rollouts of transitions; its warm-up should be ``config.init_random_frames``.
+        loss_module: a TorchRL ``SACLoss``, or any loss that learns from such transitions.
+        optimizer: over the parameters of the loss.
+        replay_buffer: any TorchRL replay buffer.
+        total_frames: end of the run in frames.
+        config: everything else, in numbers.
+        target_update: TorchRL's ``SoftUpdate`` or ``HardUpdate`` instead of the configured one.
+    """
+
+    def __init__(
+        self,
+        *,
+        collector: Any,
+        loss_module: Any,
+        optimizer: Optimizer | Sequence[Optimizer],
+        replay_buffer: ReplayBuffer,
+        total_frames: int,
+        config: SACConfig | None = None,
+        target_update: TargetNetUpdater | None = None,
+    ) -> None:
+        config = config or SACConfig()
+        super().__init__(
+            collector=collector,
+            loss_module=loss_module,
+            optimizer=optimizer,
+            total_frames=total_frames,
+            updates=UpdateRatio(config.utd_ratio, config.init_random_frames),
+        )
+        (phase,) = self.phases
+        parameters = list(phase.parameters())
+        device = parameters[0].device
+        replay = Replay(replay_buffer, config.batch_size, device)
+
+        on = self.register_hook
+        on(Stage.POST_COLLECT, replay.extend)
+        on(Stage.PROCESS_OPTIM_BATCH, replay.sample)
+        if config.lr_schedule == "linear":
+            for index, each in enumerate(phase.optimizers):
+                on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
+        if config.max_grad_norm is not None:
+            on(Stage.POST_BACKWARD, ClipGradNorm(parameters, config.max_grad_norm))
+        if target_update is not None:
+            on(Stage.POST_OPTIM, StepUpdater(target_update))
+        elif _has_targets(loss_module):
+            on(Stage.POST_OPTIM, make_target_update(loss_module, config))
+        on(Stage.POST_STEPS, WeightSync(collector))
+
+
+def make_target_update(loss: LossModule, config: SACConfig) -> TargetUpdate:
+    """A moving average every update, or a copy every ``target_update_interval`` updates."""
+    tau = config.tau if config.target_update == "soft" else 1.0
+    return TargetUpdate(loss, tau, config.target_update_interval)
+
+
+def _has_targets(loss: Any) -> bool:
+    return isinstance(loss, torch.nn.Module) and any(
+        name.startswith("target_") for name, _ in loss.named_children()
+    )

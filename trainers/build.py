@@ -1,0 +1,201 @@
+"""From configuration to objects: the only module that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import torch
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.objectives import SACLoss
+
+from trainers import plugins
+from trainers.algorithms import sac
+from trainers.collectors import GymCollector
+from trainers.config import ConfigError, SACConfig, TrainConfig
+from trainers.envs import Envs
+from trainers.hooks import (
+    Checkpoint,
+    Evaluate,
+    LogEpisodes,
+    LogGradNorm,
+    LogLearningRates,
+    LogLosses,
+    LogScalar,
+    LogUpdateRatio,
+    ProgressBar,
+    WriteMetrics,
+    norm,
+)
+from trainers.loggers import make_loggers
+from trainers.networks import ActingPolicy, StateActionValue, critic_ensemble, tanh_normal_actor
+from trainers.seeding import seed_everything
+from trainers.stages import Stage
+from trainers.trainer import Trainer, every
+
+
+@dataclass(frozen=True)
+class Built:
+    """A trainer that would train, and the policy it trains."""
+
+    trainer: Trainer
+    policy: torch.nn.Module
+
+
+def build(config: TrainConfig) -> Built:
+    """Environment, networks, loss and timetable; nothing is written to disk.
+
+    Raises:
+        ConfigError: the environment does not exist, the algorithm cannot act in it, a name is
+            unknown, or the device is not there.
+    """
+    device = _device(config)
+    # Before anything is built: networks draw their weights.
+    seed_everything(config.seed)
+    envs = Envs(config.env)
+    try:
+        _check_fit(config, envs)
+        built = BUILDERS[config.algo.name](config, envs, device)
+        for name in config.hooks:
+            plugins.hooks.get(name)(built.trainer)
+    except BaseException:
+        envs.close()
+        raise
+    built.trainer.stop_at = config.stop_at
+    return built
+
+
+def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
+    """SAC as configured."""
+    algo, network = cast(SACConfig, config.algo), config.network
+    sizes = (envs.num_observations, envs.action_spec.shape[-1])
+    spec = envs.action_spec.to(device)
+    actor = tanh_normal_actor(sizes[0], spec, network.hidden, network.activation)
+    actor.to(device)
+    critic = (
+        StateActionValue(*sizes, network.hidden, network.activation)
+        if algo.critic is None
+        else plugins.networks.get(algo.critic)(*sizes)
+    )
+    loss_class = SACLoss if algo.loss_module is None else plugins.losses.get(algo.loss_module)
+    critics = [c.to(device) for c in critic_ensemble(critic, algo.num_critics)]
+    loss = sac.make_loss(actor, critics, spec, algo, loss_class)
+    policy = ActingPolicy(actor)  # the loss trains these very parameters
+    collector = GymCollector(
+        envs,
+        policy,
+        seed=config.seed,
+        frames_per_batch=algo.frames_per_batch,
+        init_random_frames=algo.init_random_frames,
+        device=device,
+    )
+    trainer = sac.SACTrainer(
+        collector=collector,
+        loss_module=loss,
+        optimizer=sac.make_optimizer(loss, algo),
+        replay_buffer=_replay_buffer(algo, device),
+        total_frames=config.total_frames,
+        config=algo,
+    )
+    return Built(trainer, policy)
+
+
+BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {"sac": build_sac}
+ALGORITHMS = {"sac": sac}
+
+
+def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
+    """Register what watches a run: metrics, evaluation, progress bar, checkpoints."""
+    trainer, log = built.trainer, config.log
+    warm_up = getattr(config.algo, "init_random_frames", 0)
+    parameters = [p for phase in trainer.phases for p in phase.parameters()]
+    writer = WriteMetrics(make_loggers(config.logger, run_dir, config.to_dict()), log.interval)
+    evaluate = Evaluate(
+        built.policy,
+        partial(Envs, replace(config.env, backend="sync")),
+        episodes=config.eval.episodes,
+        seed=config.eval.seed,
+        deterministic=config.eval.deterministic,
+        best_dir=run_dir / "best" if config.checkpoint.best else None,
+    )
+    save = Checkpoint(run_dir / "checkpoints", config.checkpoint.keep)
+    save_due = every(config.checkpoint.interval)
+
+    on = trainer.register_hook
+    if log.episodes:
+        on(Stage.POST_COLLECT, LogEpisodes())
+    if log.reward:
+        on(Stage.POST_COLLECT, LogScalar(("next", "reward"), "train/reward"))
+    if log.done_rate:
+        on(Stage.POST_COLLECT, LogScalar(("next", "done"), "train/done_rate"))
+    if log.norms:
+        on(Stage.POST_COLLECT, LogScalar("action", "train/action_norm", of=norm))
+        on(Stage.POST_COLLECT, LogScalar("observation", "train/observation_norm", of=norm))
+    if log.grad_norm:
+        on(Stage.POST_BACKWARD, LogGradNorm(parameters))
+    if log.losses:
+        on(Stage.POST_OPTIM, LogLosses())
+    if log.lr:
+        on(Stage.POST_STEPS, LogLearningRates())
+    if log.update_ratio:
+        on(Stage.POST_STEPS, LogUpdateRatio(warm_up))
+    on(Stage.POST_STEPS, evaluate, when=every(config.eval.interval))
+    on(Stage.SHUTDOWN, evaluate.final)
+    on(Stage.POST_STEPS, writer)  # after every hook that adds to a line
+    on(Stage.SHUTDOWN, writer.finish)
+    if config.progress:
+        bar = ProgressBar(writer)
+        on(Stage.SETUP, bar.open)
+        on(Stage.POST_STEPS, bar)
+        on(Stage.SHUTDOWN, bar.close)
+    if config.max_seconds is not None:
+        on(Stage.POST_STEPS, StopAfter(config.max_seconds))
+    # The first one at frame 0: a run that dies early can be resumed as well.
+    on(Stage.SETUP, save, when=lambda t: t.frames == 0 and config.checkpoint.interval > 0)
+    on(Stage.CHECKPOINT, save, when=lambda t: t.ending or save_due(t))
+    return save
+
+
+class StopAfter:
+    """Ends the run at the first iteration after ``seconds`` of wall clock, over all resumes."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, trainer: Trainer, rollout: object) -> None:
+        if trainer.stopwatch.seconds >= self.seconds:
+            trainer.stop(f"max_seconds={self.seconds:g}")
+
+
+def _device(config: TrainConfig) -> torch.device:
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError("device", "cuda", "auto or cpu: no CUDA device is available")
+    return torch.device("cuda" if available and config.device != "cpu" else "cpu")
+
+
+def _check_fit(config: TrainConfig, envs: Envs) -> None:
+    algorithm = ALGORITHMS[config.algo.name]
+    if algorithm.accepts(envs.action_spec):
+        return
+    fitting = [name for name, other in ALGORITHMS.items() if other.accepts(envs.action_spec)]
+    fits = f"algo={' or '.join(fitting)} fits" if fitting else "no algorithm of this version fits"
+    raise ConfigError(
+        "algo",
+        config.algo.name,
+        f"an algorithm that can act in {config.env.id}",
+        f"{config.algo.name} needs {algorithm.ACTION_SPACE}, {config.env.id} has "
+        f"{envs.action_space}: {fits}",
+    )
+
+
+def _replay_buffer(algo: SACConfig, device: torch.device) -> ReplayBuffer:
+    if algo.storage == "memmap":
+        storage = LazyMemmapStorage(algo.buffer_size)
+    else:
+        where = device if algo.storage == "device" else torch.device("cpu")
+        storage = LazyTensorStorage(algo.buffer_size, device=where)
+    return ReplayBuffer(storage=storage, batch_size=algo.batch_size)

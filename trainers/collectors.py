@@ -1,0 +1,160 @@
+"""Collection from Gymnasium environments, without the overhead of a general collector.
+
+TorchRL's collectors fit the trainer as well; this one is faster, stores true last observations,
+seeds every episode by itself and can be resumed exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from trainers.config import ConfigError
+from trainers.envs import Envs
+from trainers.errors import NonFiniteError
+from trainers.seeding import episode_seed
+
+logger = logging.getLogger("trainers")
+
+
+class GymCollector:
+    """Yields rollouts of shape ``[num_envs, frames_per_batch // num_envs]`` for ever.
+
+    A rollout has ``observation``, ``action`` and, under ``next``, ``observation``, ``reward``,
+    ``done``, ``terminated`` and ``truncated``; the last four are ``[..., 1]``. The next observation
+    of an episode's last step is the one the episode ended with, never the first of the next.
+
+    Args:
+        envs: the environments.
+        policy: called on a TensorDict with ``observation`` ``[num_envs, n]``; writes ``action``.
+        seed: every episode is reset with a seed made from this one.
+        frames_per_batch: frames of a rollout over all environments; default one from each.
+        init_random_frames: so many frames are collected with uniformly random actions first.
+        device: where the policy lives, and the rollouts go.
+
+    Raises:
+        ConfigError: ``frames_per_batch`` is not a multiple of the number of environments.
+    """
+
+    def __init__(
+        self,
+        envs: Envs,
+        policy: Any,
+        *,
+        seed: int,
+        frames_per_batch: int | None = None,
+        init_random_frames: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        frames = frames_per_batch or envs.num_envs
+        if frames % envs.num_envs:
+            raise ConfigError(
+                "algo.frames_per_batch", frames, f"a multiple of env.num_envs={envs.num_envs}"
+            )
+        self.envs = envs
+        self.policy = policy
+        self.seed = seed
+        self.steps_per_rollout = frames // envs.num_envs
+        self.init_random_frames = init_random_frames
+        self.device = torch.device(device)
+        self.frames = 0
+        self._episodes = [0] * envs.num_envs
+        self._observation: Tensor | None = None
+
+    def __iter__(self) -> Iterator[TensorDictBase]:
+        while True:
+            steps = [self._step() for _ in range(self.steps_per_rollout)]
+            stacked = {key: torch.stack([s[key] for s in steps], 1) for key in steps[0]}
+            following = {key[1]: stacked.pop(key) for key in list(stacked) if len(key) == 2}
+            batch_size = [self.envs.num_envs, self.steps_per_rollout]
+            current = {key[0]: value for key, value in stacked.items()}
+            rollout = TensorDict({**current, "next": TensorDict(following, batch_size)}, batch_size)
+            yield rollout if self.device.type == "cpu" else rollout.to(self.device)
+
+    def _step(self) -> dict[tuple[str, ...], Tensor]:
+        if self._observation is None:
+            self._observation = self._reset(np.ones(self.envs.num_envs, dtype=bool))
+        observation = self._observation
+        action = self._act(observation)
+        following, reward, terminated, truncated = self.envs.step(action.numpy())
+        self._check_finite("observation", following.numpy())
+        self._check_finite("reward", reward)
+        self.frames += self.envs.num_envs
+        done = terminated | truncated
+        self._observation = self._reset(done) if done.any() else following
+        return {
+            ("observation",): observation,
+            ("action",): action,
+            ("next", "observation"): following,
+            ("next", "reward"): torch.tensor(reward, dtype=torch.float32).unsqueeze(-1),
+            ("next", "done"): torch.from_numpy(done).unsqueeze(-1),
+            ("next", "terminated"): torch.tensor(terminated).unsqueeze(-1),
+            ("next", "truncated"): torch.tensor(truncated).unsqueeze(-1),
+        }
+
+    def _act(self, observation: Tensor) -> Tensor:
+        if self.frames < self.init_random_frames:
+            return self.envs.action_spec.rand(torch.Size([self.envs.num_envs]))
+        data = TensorDict({"observation": observation.to(self.device)}, [self.envs.num_envs])
+        with torch.no_grad():
+            return self.policy(data)["action"].detach().cpu()
+
+    def _reset(self, mask: np.ndarray) -> Tensor:
+        """Begin new episodes where ``mask`` is true; observations of all environments."""
+        seeds = [episode_seed(self.seed, env, n) for env, n in enumerate(self._episodes)]
+        self._episodes = [n + int(m) for n, m in zip(self._episodes, mask, strict=True)]
+        observation = self.envs.reset(seeds, mask)
+        self._check_finite("observation", observation.numpy())
+        return observation
+
+    def _check_finite(self, what: str, values: np.ndarray) -> None:
+        if np.isfinite(values).all():
+            return
+        env, *entry = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise NonFiniteError(
+            f"{what}{entry or ''} of environment {env} is {values[env, *entry]} "
+            f"at frame {self.frames + self.envs.num_envs}: the frame was not stored"
+        )
+
+    def shutdown(self) -> None:
+        """Close the environments."""
+        self.envs.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, and every open episode as its seed and actions."""
+        started = self._observation is not None
+        return {
+            "frames": self.frames,
+            "episodes": list(self._episodes),
+            "observation": self._observation,
+            "open_episodes": self.envs.open_episodes() if started else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Bring the environments back to where they were, by replaying their open episodes."""
+        self.frames, self._episodes = state["frames"], list(state["episodes"])
+        self._observation = None
+        if state["observation"] is None:
+            return
+        episodes = [
+            {**episode, "actions": _numpy(episode["actions"])} for episode in state["open_episodes"]
+        ]
+        observation = self.envs.replay(episodes)
+        if torch.equal(observation, state["observation"]):
+            self._observation = observation
+        else:
+            # The next step resets all of them: statistically the same run, not bit for bit.
+            logger.warning(
+                "the environments did not come back to their stored observations: "
+                "every open episode starts anew, so this resume is not exact"
+            )
+
+
+def _numpy(actions: Tensor | np.ndarray | None) -> np.ndarray | None:
+    return None if actions is None else np.asarray(actions)

@@ -1,0 +1,35 @@
+"""Configuration: typed, ranged dataclasses and the preflight of the command line.
+
+Nothing in this package imports torch, so that a typo is answered at once.
+"""
+
+from trainers.config.algo import AlgoConfig
+from trainers.config.errors import ConfigError
+from trainers.config.files import load_config, save_config
+from trainers.config.sac import SACConfig
+from trainers.config.sections import (
+    CheckpointConfig,
+    EnvConfig,
+    EvalConfig,
+    LogConfig,
+    LoggerConfig,
+    NetworkConfig,
+    WandbConfig,
+)
+from trainers.config.train import TrainConfig
+
+__all__ = [
+    "AlgoConfig",
+    "CheckpointConfig",
+    "ConfigError",
+    "EnvConfig",
+    "EvalConfig",
+    "LogConfig",
+    "LoggerConfig",
+    "NetworkConfig",
+    "SACConfig",
+    "TrainConfig",
+    "WandbConfig",
+    "load_config",
+    "save_config",
+]

@@ -1,0 +1,34 @@
+"""What the configurations of all algorithms have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, cast
+
+from trainers.config.errors import ConfigError, did_you_mean
+from trainers.config.schema import Section, number
+
+
+@dataclass(frozen=True)
+class AlgoConfig(Section):
+    """Base of the algorithms' configurations; a subclass is found by its `name`."""
+
+    section: ClassVar[str] = "algo"
+    known: ClassVar[dict[str, type[AlgoConfig]]] = {}
+
+    name: str = ""
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    frames_per_batch: int | None = number(None, ge=1)
+
+    def __init_subclass__(cls) -> None:
+        AlgoConfig.known[cls.name] = cls
+
+    @classmethod
+    def variant(cls, data: Mapping[str, Any]) -> type[Self]:
+        """The subclass whose `name` is in `data`."""
+        name = data.get("name")
+        if name not in cls.known:
+            allowed = f"one of {', '.join(cls.known)}"
+            raise ConfigError("algo.name", name, allowed, did_you_mean(name, cls.known))
+        return cast(type[Self], cls.known[name])

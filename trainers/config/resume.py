@@ -1,0 +1,78 @@
+"""Going on with a stored run: its configuration, and what may differ from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainers.config.composer import STORED, Composer, store
+from trainers.config.errors import ConfigError, show
+from trainers.config.schema import leaves
+from trainers.config.train import TrainConfig
+
+# What says how to resume is no part of the run; when to stop early was for an earlier command.
+_OWN = ("run_dir", "resume", "resume_override")
+_PER_COMMAND = (*_OWN, "stop_at", "max_seconds")
+
+# What may change without the run becoming another one: a key, or a section and all in it.
+_FREE = {
+    *("stop_at", "max_seconds", "device", "threads", "plugins", "hooks", "progress"),
+    *("log", "eval", "checkpoint", "logger"),
+}
+
+
+def on_top_of(
+    stored: TrainConfig, composer: Composer, arguments: list[str], again: bool
+) -> list[str]:
+    """The arguments that compose `arguments` on top of the stored configuration.
+
+    It takes the place of the preset, so the command line wins over it. A group that the command
+    line chooses anew replaces the stored section whole. `again` says that it is the command that
+    started the run, so a preset in it is one that the stored values contain.
+    """
+    overrides = composer.parse(arguments)
+    chosen = {o.key_or_group: o.value() for o in overrides if o.key_or_group in composer.groups}
+    if "preset" in chosen and not again:
+        raise ConfigError("preset", chosen["preset"], "none with resume", "stored values apply")
+    values = _taken_over(stored)
+    for group, name in (("algo", stored.algo.name), ("env", stored.env.name), ("logger", None)):
+        if group in chosen and chosen[group] != name:
+            del values[group]
+    store(values)
+    base = {"algo": stored.algo.name, "env": "gym"}
+    choices = [f"{group}={name}" for group, name in base.items() if group not in chosen]
+    own = [o.input_line or "" for o in overrides if o.key_or_group != "preset"]
+    return [*choices, f"preset={STORED}", *own]
+
+
+def _taken_over(stored: TrainConfig) -> dict[str, Any]:
+    """The part of a stored configuration that holds for a resumed run.
+
+    Plugins are code: whoever resumes must name them again, a file cannot have them imported.
+    """
+    values = stored.to_dict()
+    for key in (*_PER_COMMAND, "plugins"):
+        del values[key]
+    return values
+
+
+def changes(stored: TrainConfig, config: TrainConfig) -> list[str]:
+    """What `config` changes, a line each; `ConfigError` unless all of it is allowed."""
+    if stored.plugins and not config.plugins:
+        again = f"plugins=[{','.join(stored.plugins)}]"
+        hint = f"add {again}: modules named in a stored file are not imported"
+        raise ConfigError("plugins", [], "the plugins that the run was started with", hint)
+    before = leaves(_taken_over(stored) | {"plugins": stored.plugins})
+    after = leaves(config.to_dict())
+    keys = dict.fromkeys([*before, *after])
+    changed = [key for key in keys if key not in _OWN and before.get(key) != after.get(key)]
+    scheduled = {stored.algo.lr_schedule, config.algo.lr_schedule} != {"constant"}
+    free = _FREE if scheduled else _FREE | {"total_frames"}
+    refused = [key for key in changed if key.split(".")[0] not in free]
+    if refused and not config.resume_override:
+        given = {key: after.get(key) for key in refused}
+        allowed = "what the run was started with: " + show(
+            {key: before.get(key) for key in refused}
+        )
+        hint = "resume_override=true changes the run all the same"
+        raise ConfigError(", ".join(refused), given, allowed, hint)
+    return [f"{key}: {show(before.get(key))} -> {show(after.get(key))}" for key in changed]

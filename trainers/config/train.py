@@ -1,0 +1,55 @@
+"""The whole configuration of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trainers.config.algo import AlgoConfig
+from trainers.config.errors import ConfigError
+from trainers.config.schema import Section, number
+from trainers.config.sections import (
+    CheckpointConfig,
+    EnvConfig,
+    EvalConfig,
+    LogConfig,
+    LoggerConfig,
+    NetworkConfig,
+)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Section):
+    """Everything that `scripts/train.py` can be told; `configs/train.yaml` explains the keys."""
+
+    algo: AlgoConfig
+    env: EnvConfig
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+    total_frames: int = number(1_000_000, ge=1)
+    stop_at: int | None = number(None, ge=1)
+    max_seconds: float | None = number(None, gt=0)
+
+    seed: int = number(0, ge=0, le=2**32 - 1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = number(None, ge=1)
+
+    run_dir: str | None = None
+    resume: str | None = None
+    resume_override: bool = False
+    plugins: list[str] = field(default_factory=list)
+    hooks: list[str] = field(default_factory=list)
+    progress: bool = True
+
+    def check(self) -> None:
+        """An early stop lies within the run; every environment gives the same share of a batch."""
+        if self.stop_at is not None and self.stop_at > self.total_frames:
+            raise ConfigError("stop_at", self.stop_at, f"at most total_frames={self.total_frames}")
+        frames = self.algo.frames_per_batch
+        if frames is not None and frames % self.env.num_envs:
+            allowed = f"a multiple of env.num_envs={self.env.num_envs}"
+            raise ConfigError("algo.frames_per_batch", frames, allowed)

@@ -1,0 +1,227 @@
+"""Gymnasium environments in the trainer's conventions.
+
+Float32 observations in a vector, actions in [-1, 1], a seed of its own for every episode, explicit
+resets, and open episodes that can be told and replayed (which is how a checkpoint stores them).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
+
+from trainers.config import ConfigError, EnvConfig
+from trainers.config.errors import did_you_mean
+
+
+class Envs:
+    """``num_envs`` copies of an environment, stepped together.
+
+    Args:
+        config: which environment, how many, in this process or in workers (``backend``).
+        num_envs: overrides the number in ``config``.
+
+    Attributes:
+        num_observations: length of the observation vector.
+        action_space: Gymnasium's space of one environment.
+        action_spec: the actions the policy sees: [-1, 1] where ``config.rescale_actions``.
+
+    Raises:
+        ConfigError: there is no such environment, it cannot be made with these arguments, or its
+            spaces cannot be used.
+    """
+
+    def __init__(self, config: EnvConfig, num_envs: int | None = None) -> None:
+        self.num_envs = num_envs or config.num_envs
+        makers = [partial(make_env, config, index) for index in range(self.num_envs)]
+        if config.backend == "async":
+            self._env: Any = AsyncVectorEnv(
+                [partial(_in_worker, maker) for maker in makers],
+                copy=False,
+                context="fork",  # importing torchrl makes "spawn" the default: slow, no plugins
+                autoreset_mode=AutoresetMode.DISABLED,
+            )
+        else:
+            self._env = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        (self.num_observations,) = self._env.single_observation_space.shape
+        self.action_space = space = self._env.single_action_space
+        box = isinstance(space, gym.spaces.Box)
+        if not box and not isinstance(space, gym.spaces.Discrete):
+            self._env.close()
+            raise ConfigError(
+                "env.id", config.id, "a Box or Discrete action space", f"it has {space}"
+            )
+        self._rescale = box and config.rescale_actions and _is_finite(space)
+        self._clip = box and config.clip_actions
+        self.action_spec = _action_spec(space, self._rescale)
+
+    def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> torch.Tensor:
+        """Begin new episodes where ``mask`` (``[num_envs]`` bool, default all) is true.
+
+        Returns:
+            Observations of all environments, ``[num_envs, num_observations]`` float32.
+        """
+        options = None if mask is None else {"reset_mask": mask}
+        observation, _ = self._env.reset(seed=list(seeds), options=options)
+        return _float32(observation)
+
+    def step(self, action: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        """One step of every environment.
+
+        Args:
+            action: ``[num_envs, n]`` within ``action_spec``.
+
+        Returns:
+            Observation ``[num_envs, num_observations]``, reward, terminated and truncated
+            ``[num_envs]``. The observation of a finished episode is its last one: reset it next.
+        """
+        space = self.action_space
+        action = action.reshape(self.num_envs, *space.shape)
+        if self._rescale:
+            action = space.low + (action + 1.0) * 0.5 * (space.high - space.low)
+        if self._clip:
+            action = np.clip(action, space.low, space.high)
+        observation, reward, terminated, truncated, _ = self._env.step(action.astype(space.dtype))
+        return _float32(observation), reward, terminated, truncated
+
+    def open_episodes(self) -> list[dict[str, Any]]:
+        """Seed and actions of every environment's open episode; see :class:`EpisodeRecorder`."""
+        return list(self._env.call("episode"))
+
+    def replay(self, episodes: list[dict[str, Any]]) -> torch.Tensor:
+        """Bring every environment to where its episode was; returns the observations there."""
+        observations = self._env.call("replay_episode", episodes)
+        return torch.stack([_float32(observation) for observation in observations])
+
+    def close(self) -> None:
+        """End the environments and their workers."""
+        for process in getattr(self._env, "processes", ()):
+            if not process.is_alive():  # a dead worker would let a polite close wait forever
+                for other in self._env.processes:
+                    other.kill()
+                self._env.close(terminate=True)
+                return
+        self._env.close()
+
+
+class EpisodeRecorder(gym.Wrapper):
+    """Remembers how its open episode came about: the seed it began with and the actions since.
+
+    Replaying them brings a deterministic environment back to the same state, whatever it consists
+    of, without a pickle. An episode longer than ``limit`` steps is not remembered.
+    """
+
+    def __init__(self, env: gym.Env, index: int, limit: int = 100_000) -> None:
+        super().__init__(env)
+        self._index = index
+        self._limit = limit
+        self._seed: int | None = None
+        self._actions: list[np.ndarray] | None = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Begin an episode and its record."""
+        self._seed, self._actions = seed, []
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        """Step and note the action."""
+        if self._actions is not None:
+            self._actions.append(np.array(action))
+            if len(self._actions) > self._limit:
+                self._actions = None
+        return self.env.step(action)
+
+    def episode(self) -> dict[str, Any]:
+        """Seed and actions (``[steps, ...]``) of the open episode; actions None if too long."""
+        shape = (0, *(self.action_space.shape or ()))
+        if self._actions is None:
+            return {"seed": self._seed, "actions": None}
+        actions = np.stack(self._actions) if self._actions else np.zeros(shape)
+        return {"seed": self._seed, "actions": actions}
+
+    def replay_episode(self, episodes: list[dict[str, Any]]) -> Any:
+        """Replay this environment's entry of ``episodes``; returns the last observation."""
+        episode = episodes[self._index]
+        observation, _ = self.reset(seed=episode["seed"])
+        for action in () if episode["actions"] is None else episode["actions"]:
+            observation = self.step(action)[0]
+        return observation
+
+
+def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
+    """One environment with a flat observation vector, its open episode recorded.
+
+    Raises:
+        ConfigError: the id is unknown, the arguments do not fit, or the observations cannot be
+            made a vector of numbers.
+    """
+    _silence_mujoco(config.id)
+    arguments = dict(config.kwargs)
+    if config.max_episode_steps is not None:
+        arguments["max_episode_steps"] = config.max_episode_steps
+    try:
+        env = gym.make(config.id, **arguments)
+    except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv, ModuleNotFoundError) as error:
+        hint = did_you_mean(config.id, gym.registry) or str(error).splitlines()[0]
+        raise ConfigError(
+            "env.id", config.id, "a registered Gymnasium environment (plugins may add some)", hint
+        ) from error
+    except TypeError as error:
+        raise ConfigError(
+            "env.kwargs", config.kwargs, f"arguments of {config.id}", str(error)
+        ) from error
+    space = env.observation_space
+    if not (isinstance(space, gym.spaces.Box) and len(space.shape) == 1):
+        if not space.is_np_flattenable:
+            raise ConfigError(
+                "env.id", config.id, "observations that are a vector of numbers", f"it has {space}"
+            )
+        env = gym.wrappers.FlattenObservation(env)
+    return EpisodeRecorder(env, index)
+
+
+def _in_worker(maker: partial[gym.Env]) -> gym.Env:
+    # Ctrl-C reaches the whole process group, but only the trainer decides how the run ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return maker()
+
+
+def _silence_mujoco(env_id: str) -> None:
+    """Without a handler MuJoCo writes its warnings to MUJOCO_LOG.TXT in the working directory."""
+    spec = gym.registry.get(env_id)
+    uses_mujoco = spec is not None and "mujoco" in str(spec.entry_point)
+    if (uses_mujoco or "mujoco" in sys.modules) and importlib.util.find_spec("mujoco"):
+        import mujoco
+
+        mujoco.set_mju_user_warning(lambda message: None)  # type: ignore  # in its C part
+
+
+def _is_finite(space: gym.spaces.Box) -> bool:
+    return bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
+
+
+def _action_spec(space: gym.Space, rescaled: bool) -> TensorSpec:
+    if isinstance(space, gym.spaces.Discrete):
+        return Categorical(int(space.n))
+    assert isinstance(space, gym.spaces.Box)
+    shape = torch.Size([int(np.prod(space.shape))])
+    if rescaled:
+        return Bounded(-1.0, 1.0, shape)
+    if _is_finite(space):
+        low, high = (torch.tensor(b, dtype=torch.float32) for b in (space.low, space.high))
+        return Bounded(low.flatten(), high.flatten(), shape)
+    return Unbounded(shape)
+
+
+def _float32(observation: Any) -> torch.Tensor:
+    # torch.tensor copies: the vector environment reuses its buffer.
+    return torch.tensor(observation, dtype=torch.float32)

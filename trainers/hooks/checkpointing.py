@@ -1,0 +1,63 @@
+"""The run is saved."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from trainers.checkpoint import CheckpointError, load
+from trainers.trainer import Trainer
+
+logger = logging.getLogger("trainers")
+
+
+class Checkpoint:
+    """Saves everything the run consists of to ``directory``, and keeps the last ``keep``.
+
+    Register it at ``checkpoint``, the stage after everything else. If the disk cannot take it,
+    training goes on, the previous checkpoint stays, and ``failed`` says so.
+    """
+
+    name = "checkpoints"
+
+    def __init__(self, directory: Path, keep: int = 2) -> None:
+        self.directory = directory
+        self.keep = keep
+        self.failed = False
+
+    def __call__(self, trainer: Trainer) -> None:
+        target = self.directory / f"{trainer.frames:010d}-{trainer.updates:010d}"
+        if target.exists():
+            return  # the counters are the same, so the state is
+        begin = time.perf_counter()
+        with trainer.stopwatch.paused():
+            try:
+                trainer.save(target)
+            except OSError as error:
+                self.failed = True
+                logger.error("NO CHECKPOINT at frame %d: %s", trainer.frames, error)
+                return
+            self.failed = False
+            for old in checkpoints(self.directory)[self.keep :]:
+                shutil.rmtree(old, ignore_errors=True)
+        trainer.metrics.add("time/checkpoint_s", time.perf_counter() - begin, ("max",))
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints in ``directory``, newest first."""
+    if not directory.is_dir():
+        return []
+    return sorted((p for p in directory.iterdir() if p.name[0].isdigit()), reverse=True)
+
+
+def newest_valid(directory: Path) -> Path | None:
+    """The newest checkpoint that verifies; damaged ones are named and passed over."""
+    for path in checkpoints(directory):
+        try:
+            load(path)
+            return path
+        except CheckpointError as error:
+            logger.warning("skipping a damaged checkpoint: %s", error)
+    return None

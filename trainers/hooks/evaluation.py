@@ -1,0 +1,145 @@
+"""How good is the policy? Measured apart from training."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from trainers import checkpoint
+from trainers.envs import Envs
+from trainers.seeding import episode_seed
+from trainers.trainer import Trainer
+
+MAX_PARALLEL_EPISODES = 10
+
+
+class Evaluate:
+    """Runs whole episodes in environments of its own, and logs the undiscounted raw return.
+
+    The same episodes every time (their seeds are fixed), with the deterministic action unless told
+    otherwise; training's random state is as it was before. Register it at ``post_steps`` with
+    ``when=every(interval)``, and :meth:`final` at ``shutdown``.
+
+    Args:
+        policy: a module, called on a TensorDict with ``observation``; writes ``action``.
+        make_envs: called once with a number of environments.
+        episodes: episodes of an evaluation.
+        seed: of the episodes, and of the actions if they are not deterministic.
+        deterministic: whether the policy explores.
+        best_dir: where the best policy so far is kept; None keeps none.
+    """
+
+    name = "evaluation"
+
+    def __init__(
+        self,
+        policy: torch.nn.Module,
+        make_envs: Callable[[int], Envs],
+        *,
+        episodes: int = 10,
+        seed: int = 0,
+        deterministic: bool = True,
+        best_dir: Path | None = None,
+    ) -> None:
+        self.policy = policy
+        self.make_envs = make_envs
+        self.seeds = [episode_seed(seed, 0, episode) for episode in range(episodes)]
+        self.deterministic = deterministic
+        self.best_dir = best_dir
+        self.best_return = -math.inf
+        self._last_clock = -1
+        self._envs: Envs | None = None
+
+    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        self._evaluate(trainer)
+
+    def final(self, trainer: Trainer) -> None:
+        """Evaluate the policy the run ends with, unless that was just done or it will go on."""
+        if not trainer.interrupted and self._last_clock != trainer.clock:
+            self._evaluate(trainer)
+        if self._envs is not None:
+            self._envs.close()
+
+    def _evaluate(self, trainer: Trainer) -> None:
+        with trainer.stopwatch.paused():
+            if self._envs is None:
+                self._envs = self.make_envs(min(len(self.seeds), MAX_PARALLEL_EPISODES))
+            returns, lengths = run_episodes(
+                self.policy, self._envs, self.seeds, deterministic=self.deterministic
+            )
+        trainer.metrics.set("eval/episode_return", float(returns.mean()))
+        trainer.metrics.set("eval/episode_return_std", float(returns.std()))
+        trainer.metrics.set("eval/episode_length", float(lengths.mean()))
+        trainer.metrics.line_due = True
+        self._last_clock = trainer.clock
+        if returns.mean() > self.best_return:
+            self.best_return = float(returns.mean())
+            if self.best_dir is not None:
+                self._keep(trainer, self.best_dir)
+
+    def _keep(self, trainer: Trainer, directory: Path) -> None:
+        fresh = directory.with_name(f".{directory.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        checkpoint.save(
+            fresh,
+            {
+                "policy": self.policy.state_dict(),
+                "frames": trainer.frames,
+                "eval/episode_return": self.best_return,
+            },
+        )
+        shutil.rmtree(directory, ignore_errors=True)
+        fresh.rename(directory)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best return so far, and when the last evaluation was."""
+        return {"best_return": self.best_return, "last_clock": self._last_clock}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.best_return, self._last_clock = state["best_return"], state["last_clock"]
+
+
+def run_episodes(
+    policy: torch.nn.Module, envs: Envs, seeds: Sequence[int], *, deterministic: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run one episode for every seed, several at a time.
+
+    Returns:
+        Undiscounted returns (float64) and lengths (int64) in the order of ``seeds``.
+    """
+    returns = np.zeros(len(seeds))
+    lengths = np.zeros(len(seeds), dtype=np.int64)
+    # Which episode each environment runs; one that finds none left idles along on its last seed.
+    running: list[int | None] = list(range(envs.num_envs))
+    waiting = list(range(envs.num_envs, len(seeds)))
+    device = next((p.device for p in policy.parameters()), torch.device("cpu"))
+    kind = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
+    training = policy.training
+    policy.eval()
+    with torch.random.fork_rng(), torch.no_grad(), set_exploration_type(kind):
+        torch.manual_seed(seeds[0])
+        observation = envs.reset(seeds[: envs.num_envs])
+        while any(e is not None for e in running):
+            data = TensorDict({"observation": observation.to(device)}, [envs.num_envs])
+            action = policy(data)["action"].cpu().numpy()
+            observation, reward, terminated, truncated = envs.step(action)
+            done = terminated | truncated
+            for env, episode in enumerate(running):
+                if episode is not None:
+                    returns[episode] += reward[env]
+                    lengths[episode] += 1
+                    if done[env]:
+                        running[env] = waiting.pop(0) if waiting else None
+            if done.any():
+                observation = envs.reset([seeds[e or 0] for e in running], done)
+    policy.train(training)
+    return returns, lengths

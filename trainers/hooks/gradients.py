@@ -1,0 +1,74 @@
+"""Gradients and learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from trainers.trainer import Trainer
+
+
+class ClipGradNorm:
+    """Scales the gradients so that their total norm is at most ``max_norm``.
+
+    Register it at ``post_backward``.
+
+    Raises:
+        ValueError: ``max_norm`` is not positive.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], max_norm: float) -> None:
+        if max_norm <= 0:
+            raise ValueError(f"max_norm must be positive, got {max_norm}")
+        self.parameters = list(parameters)
+        self.max_norm = max_norm
+
+    def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+
+
+def linear(progress: float) -> float:
+    """The schedule that falls from 1 to 0 over the run's horizon."""
+    return 1.0 - progress
+
+
+class AnnealLR:
+    """Sets every group's learning rate to its first value times ``schedule(progress)``.
+
+    A pure function of the run's clock, taken before every update: nothing to save, nothing that
+    could go out of step on a resume. Register it at ``process_optim_batch``.
+    """
+
+    def __init__(self, optimizer: Optimizer, schedule: Callable[[float], float] = linear) -> None:
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self._base = [group["lr"] for group in optimizer.param_groups]
+
+    def __call__(self, trainer: Trainer, batch: TensorDictBase) -> None:
+        factor = self.schedule(trainer.progress)
+        for group, base in zip(self.optimizer.param_groups, self._base, strict=True):
+            group["lr"] = base * factor
+
+
+class StepLRScheduler:
+    """Steps one of torch's learning-rate schedulers once an update, at ``post_optim``."""
+
+    def __init__(self, scheduler: LRScheduler) -> None:
+        self.scheduler = scheduler
+
+    def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
+        self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scheduler's counters."""
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.scheduler.load_state_dict(state)

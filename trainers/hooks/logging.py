@@ -1,0 +1,210 @@
+"""What is measured, and when a line of it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from trainers.loggers import Logger
+from trainers.metrics import STATISTICS
+from trainers.trainer import Trainer, every
+
+Key = str | tuple[str, ...]
+
+
+def norm(values: Tensor) -> Tensor:
+    """Euclidean norm of every vector in the last dimension."""
+    return torch.linalg.vector_norm(values, dim=-1)
+
+
+class LogScalar:
+    """Logs an entry of the stage's data: of the rollout, the batch or the losses.
+
+    Args:
+        key: the entry, e.g. ``("next", "reward")``.
+        name: its name in the metrics, e.g. ``train/reward``.
+        statistics: any of ``mean``, ``min``, ``max``, ``std``, over all values since the last line.
+        of: applied to the entry first, e.g. :func:`norm`.
+
+    Raises:
+        ValueError: a statistic is unknown.
+        KeyError: when called, the entry is not there.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        name: str | None = None,
+        statistics: Sequence[str] = ("mean",),
+        of: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if unknown := set(statistics) - set(STATISTICS):
+            raise ValueError(f"unknown statistics {sorted(unknown)}; allowed: {STATISTICS}")
+        self.key = key
+        self.name = name or ("train/" + (key if isinstance(key, str) else "_".join(key)))
+        self.statistics = tuple(statistics)
+        self.of = of
+
+    def __call__(self, trainer: Trainer, *data: TensorDictBase) -> None:
+        for source in reversed(data):
+            value = source.get(self.key, None)
+            if value is not None:
+                value = self.of(value) if self.of else value
+                trainer.metrics.add(self.name, value, self.statistics)
+                return
+        known = [list(source.keys(True, True)) for source in data]
+        raise KeyError(f"LogScalar finds no entry {self.key!r}; there are {known}")
+
+
+class LogLosses:
+    """Logs all scalars of the loss, averaged over all updates of a line; at ``post_optim``.
+
+    ``loss_actor`` becomes ``loss/actor``, any other scalar (``alpha``) ``train/alpha``.
+    """
+
+    def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
+        trainer.metrics.add_scalars(
+            {_loss_name(key): value for key, value in losses.items() if value.numel() == 1}
+        )
+
+
+def _loss_name(key: str) -> str:
+    return "loss/" + key.removeprefix("loss_") if key.startswith("loss_") else f"train/{key}"
+
+
+class LogEpisodes:
+    """Logs return and length of every finished episode, over all rollouts; at ``post_collect``.
+
+    Works with any collector whose rollouts are ``[T]`` or ``[num_envs, T]``: the sums of episodes
+    that a rollout cuts through are kept, and saved with the run.
+    """
+
+    name = "episodes"
+
+    def __init__(self) -> None:
+        self._returns = np.zeros(0)
+        self._lengths = np.zeros(0, dtype=np.int64)
+
+    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        steps = rollout.batch_size[-1]
+        rewards = rollout["next", "reward"].reshape(-1, steps).double().cpu().numpy()
+        dones = rollout["next", "done"].reshape(-1, steps).cpu().numpy()
+        if len(self._returns) != len(rewards):
+            self._returns = np.zeros(len(rewards))
+            self._lengths = np.zeros(len(rewards), dtype=np.int64)
+        for step in range(steps):
+            self._returns += rewards[:, step]
+            self._lengths += 1
+            for env in np.flatnonzero(dones[:, step]):
+                trainer.metrics.add("train/episode_return", float(self._returns[env]))
+                trainer.metrics.add("train/episode_length", float(self._lengths[env]))
+                self._returns[env] = self._lengths[env] = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums of the open episodes."""
+        return {"returns": self._returns, "lengths": self._lengths}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
+
+
+class LogGradNorm:
+    """Logs the total norm of the gradients as they are when called; at ``post_backward``."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.parameters = list(parameters)
+
+    def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        trainer.metrics.add("train/grad_norm", torch.nn.utils.get_total_norm(grads))
+
+
+class LogLearningRates:
+    """Logs the learning rate of every parameter group; at ``post_steps``."""
+
+    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        for phase in trainer.phases:
+            for optimizer in phase.optimizers:
+                for index, group in enumerate(optimizer.param_groups):
+                    name = group.get("name", index)
+                    trainer.metrics.set(f"train/lr/{name}", float(group["lr"]))
+
+
+class LogUpdateRatio:
+    """Logs the updates made for every frame after the warm-up; at ``post_steps``."""
+
+    def __init__(self, init_random_frames: int = 0) -> None:
+        self.init_random_frames = init_random_frames
+
+    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        frames = trainer.frames - self.init_random_frames
+        if frames > 0:
+            trainer.metrics.set("train/update_ratio", trainer.updates / frames)
+
+
+class WriteMetrics:
+    """Writes a line to every logger; the last of the ``post_steps`` hooks.
+
+    A line is due when the clock crosses a multiple of ``interval`` and whenever another hook says
+    so (an evaluation). :meth:`finish` belongs at ``shutdown``.
+    """
+
+    name = "metrics"
+
+    def __init__(self, loggers: Sequence[Logger], interval: int) -> None:
+        self.loggers = list(loggers)
+        self.last_line: dict[str, float] = {}
+        self._crossed = every(interval)
+        self._window: dict[str, float] = {"frames": 0, "updates": 0, "seconds": 0.0}
+
+    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        if self._crossed(trainer) or trainer.metrics.line_due:
+            self._write(trainer)
+
+    def finish(self, trainer: Trainer) -> None:
+        """Write what is left, unless the run was cut short and will go on; close the loggers."""
+        news = trainer.metrics.line_due or trainer.frames > self._window["frames"]
+        if news and not trainer.interrupted:
+            self._write(trainer)
+        for log in self.loggers:
+            log.close()
+
+    def _write(self, trainer: Trainer) -> None:
+        now: dict[str, float] = {
+            "frames": trainer.frames,
+            "updates": trainer.updates,
+            "seconds": trainer.stopwatch.training_seconds,
+        }
+        passed = {key: value - self._window[key] for key, value in now.items()}
+        self._window = now
+        line: dict[str, float] = {"frames": trainer.frames, "updates": trainer.updates}
+        line["seconds"] = round(trainer.stopwatch.seconds, 3)
+        line.update(trainer.metrics.flush())
+        if passed["seconds"] > 0:
+            line["time/frames_per_s"] = passed["frames"] / passed["seconds"]
+            line["time/updates_per_s"] = passed["updates"] / passed["seconds"]
+        self.last_line = line
+        for log in self.loggers:
+            log.write(line)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Start of the open line, and where each log ends."""
+        logs = {
+            type(log).__name__: log.state_dict()  # type: ignore[attr-defined]  # asked for below
+            for log in self.loggers
+            if hasattr(log, "state_dict")
+        }
+        return {"window": dict(self._window), "logs": logs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`; lines written after the checkpoint are dropped."""
+        self._window = dict(state["window"])
+        for log in self.loggers:
+            if type(log).__name__ in state["logs"]:
+                log.load_state_dict(state["logs"][type(log).__name__])  # type: ignore[attr-defined]  # it saved a state

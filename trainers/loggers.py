@@ -1,0 +1,202 @@
+"""Where the lines of a run go: `metrics.jsonl` always, Weights & Biases if asked for.
+
+A logger never stops a training run: what fails is said once, through the logger "trainers".
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trainers.config import LoggerConfig, WandbConfig
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+log = logging.getLogger("trainers")
+
+
+class Logger(Protocol):
+    """Takes a run's metrics, one line at a time."""
+
+    def write(self, line: Mapping[str, float | int]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def make_loggers(
+    config: LoggerConfig, run_dir: Path, run_config: Mapping[str, Any]
+) -> list[Logger]:
+    """The loggers of a run: `metrics.jsonl` first, then those that the configuration names."""
+    loggers: list[Logger] = [JsonlLogger(run_dir / "metrics.jsonl")]
+    if config.wandb is not None:
+        loggers.append(WandbLogger(config.wandb, run_dir, run_config))
+    return loggers
+
+
+class JsonlLogger:
+    """Appends one strict JSON object a line; NaN and infinities, which JSON lacks, become null.
+
+    A last line that a crash cut short is dropped on opening. `load_state_dict` drops the lines
+    written after the checkpoint, so that `frames` never goes back in a resumed run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._end = 0  # where the last complete line ends
+        self._warned = False
+        with self._warn_once():
+            self._trim()
+
+    def write(self, line: Mapping[str, float | int]) -> None:
+        strict = {key: value if math.isfinite(value) else None for key, value in line.items()}
+        data = json.dumps(strict).encode() + b"\n"
+        # Opened for each line: a disk that is full now may have room for the next one.
+        with self._warn_once():
+            with self._path.open("ab") as file:
+                self._end = min(self._end, file.tell())
+                file.truncate(self._end)  # the half line of a write that failed
+                file.write(data)
+            self._end += len(data)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def state_dict(self) -> dict[str, int]:
+        return {"bytes": self._end}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        offset = state["bytes"]
+        if self._end < offset:
+            log.warning(
+                "%s is shorter (%d bytes) than at the checkpoint (%d): some of its lines are lost",
+                *(self._path, self._end, offset),
+            )
+        with self._warn_once():
+            self._trim(offset)
+
+    def _trim(self, limit: int | None = None) -> None:
+        """Cuts the file after the last line that is complete within `limit` bytes."""
+        if self._path.exists():
+            self._end = self._path.read_bytes()[:limit].rfind(b"\n") + 1
+            os.truncate(self._path, self._end)
+
+    @contextmanager
+    def _warn_once(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._warned:
+                log.warning("cannot write %s, training goes on without it: %s", self._path, error)
+            self._warned = True
+
+
+# Seconds without an answer from the server before a start goes offline, an end gives up.
+WANDB_TIMEOUT = 20
+
+
+class WandbLogger:
+    """Sends the lines to Weights & Biases, drawn over `frames`; offline without key or network.
+
+    It never prompts and never raises: after the first failure it says so and does nothing more.
+    The run's id is kept in `run_dir/wandb_id`, so that a resumed run goes on under the same one
+    (offline: in a further directory `run_dir/wandb/offline-run-*`, to be sent by `wandb sync`).
+    """
+
+    def __init__(self, config: WandbConfig, run_dir: Path, run_config: Mapping[str, Any]) -> None:
+        self._run: Run | None = None
+        with self._inert_on_error():
+            self._run = _start_wandb(config, run_dir, run_config)
+            self._run.define_metric("frames")
+            self._run.define_metric("*", step_metric="frames")
+
+    def write(self, line: Mapping[str, float | int]) -> None:
+        if self._run is not None:
+            with self._inert_on_error():
+                self._run.log(dict(line))
+
+    def close(self) -> None:
+        if self._run is not None:
+            with self._inert_on_error():
+                self._run.finish()
+        self._run = None
+
+    @contextmanager
+    def _inert_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever wandb comes up with, the run is worth more
+            self._run = None
+            log.warning("no more logging to Weights & Biases: %s", _describe(error))
+
+
+def _start_wandb(config: WandbConfig, run_dir: Path, run_config: Mapping[str, Any]) -> Run:
+    import wandb  # takes a second: only for those who use it
+
+    settings = wandb.Settings(
+        silent=True,  # the terminal is the progress bar's
+        console="off",
+        init_timeout=WANDB_TIMEOUT,
+        finish_timeout=WANDB_TIMEOUT,
+    )
+    wandb.setup(settings)  # before the first chance to print or to prompt
+    run_id = _wandb_id(run_dir)
+
+    def start(mode: str) -> Run:
+        return wandb.init(
+            dir=run_dir,
+            id=run_id,
+            resume="allow",
+            reinit="create_new",  # trainers side by side in one process get a run each
+            project=config.project,
+            entity=config.entity,
+            group=config.group,
+            name=config.name or run_dir.name,
+            tags=config.tags,
+            config=dict(run_config),
+            mode=mode,  # type: ignore[arg-type]
+            settings=settings,
+        )
+
+    mode = os.environ.get("WANDB_MODE", "auto") if config.mode == "auto" else config.mode
+    if mode not in ("auto", "online"):
+        return start(mode)
+    try:
+        if wandb.login(prompt=False, verify=False):
+            return start("online")
+        reason = "there is no API key"
+    except Exception as error:
+        reason = _describe(error)
+        wandb.teardown()  # else the id counts as taken
+    log.log(
+        logging.WARNING if mode == "online" else logging.INFO,
+        "Weights & Biases is offline (`wandb sync %s` sends it later): %s",
+        *(run_dir / "wandb" / f"offline-run-*-{run_id}", reason),
+    )
+    return start("offline")
+
+
+def _wandb_id(run_dir: Path) -> str:
+    """The id of the run, made up and written down at its first start."""
+    path = run_dir / "wandb_id"
+    if path.exists():
+        run_id = path.read_text(errors="replace").strip()
+        if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id):
+            return run_id
+        log.warning("%s holds no valid id: Weights & Biases gets a new run", path)
+    run_id = secrets.token_hex(4)
+    path.write_text(run_id + "\n")
+    return run_id
+
+
+def _describe(error: Exception) -> str:
+    """The error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,213 @@
+"""Numbers on their way to the loggers, and the run's wall clock.
+
+Hooks add values as often as they like; a value on a device stays there until the next line is
+written, so that nothing in an update waits for the host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STATISTICS = ("mean", "min", "max", "std")
+
+
+class _Window:
+    """Running statistics of all values since the last line, in float64."""
+
+    def __init__(self, statistics: tuple[str, ...]) -> None:
+        self.statistics = statistics
+        self.count = 0
+        self.totals: dict[str, Tensor | float] = {}
+
+    def add(self, value: Tensor | float) -> None:
+        if isinstance(value, Tensor):
+            value = value.detach().double()
+            self.count += value.numel()
+            parts = self._tensor_parts(value)
+        else:
+            self.count += 1
+            parts = {"sum": value, "min": value, "max": value, "squares": value * value}
+        for key, part in parts.items():
+            self.totals[key] = _combine(key, self.totals[key], part) if key in self.totals else part
+
+    def _tensor_parts(self, value: Tensor) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {"sum": value.sum()}
+        if "min" in self.statistics:
+            parts["min"] = value.min()
+        if "max" in self.statistics:
+            parts["max"] = value.max()
+        if "std" in self.statistics:
+            parts["squares"] = value.square().sum()
+        return parts
+
+    def result(self, name: str) -> dict[str, float]:
+        mean = float(self.totals["sum"]) / self.count
+        line = {}
+        for statistic in self.statistics:
+            if statistic == "mean":
+                line[name] = mean
+            elif statistic == "std":
+                variance = float(self.totals["squares"]) / self.count - mean * mean
+                line[f"{name}_std"] = max(0.0, variance) ** 0.5
+            else:
+                line[f"{name}_{statistic}"] = float(self.totals[statistic])
+        return line
+
+
+def _combine(key: str, total: Tensor | float, part: Tensor | float) -> Tensor | float:
+    if key in ("sum", "squares"):
+        return total + part
+    if isinstance(total, Tensor) and isinstance(part, Tensor):
+        return torch.minimum(total, part) if key == "min" else torch.maximum(total, part)
+    return min(float(total), float(part)) if key == "min" else max(float(total), float(part))
+
+
+class _Vector:
+    """Running mean of a fixed set of scalars: one stack and one addition for all of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Tensor | None = None
+
+    def add(self, values: Sequence[Tensor]) -> None:
+        stacked = torch.stack([value.detach().reshape(()) for value in values]).double()
+        self.total = stacked if self.total is None else self.total + stacked
+        self.count += 1
+
+
+class Metrics:
+    """Collects values between two log lines.
+
+    ``train/reward`` with the statistics ``("mean", "std")`` becomes the entries ``train/reward``
+    and ``train/reward_std``.
+    """
+
+    def __init__(self) -> None:
+        self.line_due = False
+        """Something was added that belongs to this very frame (an evaluation)."""
+        self._windows: dict[str, _Window] = {}
+        self._vectors: dict[tuple[str, ...], _Vector] = {}
+        self._latest: dict[str, float] = {}
+
+    def add(self, name: str, value: Tensor | float, statistics: Sequence[str] = ("mean",)) -> None:
+        """Add a number, or all elements of a tensor, to the statistics of ``name``."""
+        if name not in self._windows:
+            self._windows[name] = _Window(tuple(statistics))
+        self._windows[name].add(value)
+
+    def add_scalars(self, scalars: Mapping[str, Tensor]) -> None:
+        """Add one value to the mean of each name; cheaper than :meth:`add` for tensors."""
+        if scalars:
+            self._vectors.setdefault(tuple(scalars), _Vector()).add(list(scalars.values()))
+
+    def set(self, name: str, value: float) -> None:
+        """The latest value wins: learning rates, evaluation results."""
+        self._latest[name] = value
+
+    def flush(self) -> dict[str, float]:
+        """The entries of a line; the windows start anew."""
+        line: dict[str, float] = {}
+        sums: dict[str, list[float]] = {}
+        for names, vector in self._vectors.items():
+            assert vector.total is not None
+            for name, total in zip(names, vector.total.tolist(), strict=True):
+                entry = sums.setdefault(name, [0.0, 0])
+                entry[0] += total
+                entry[1] += vector.count
+        line.update({name: total / count for name, (total, count) in sums.items()})
+        for name, window in self._windows.items():
+            line.update(window.result(name))
+        line.update(self._latest)
+        self.__init__()
+        return line
+
+    def state_dict(self) -> dict[str, Any]:
+        """The open windows, so that a resumed run writes the same next line."""
+        return {
+            "line_due": self.line_due,
+            "latest": dict(self._latest),
+            "windows": {
+                name: {
+                    "statistics": list(window.statistics),
+                    "count": window.count,
+                    "totals": dict(window.totals),
+                }
+                for name, window in self._windows.items()
+            },
+            "vectors": [
+                {"names": list(names), "count": vector.count, "total": vector.total}
+                for names, vector in self._vectors.items()
+            ],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.__init__()
+        self.line_due = state["line_due"]
+        self._latest = dict(state["latest"])
+        for name, stored in state["windows"].items():
+            window = self._windows[name] = _Window(tuple(stored["statistics"]))
+            window.count, window.totals = stored["count"], dict(stored["totals"])
+        for stored in state["vectors"]:
+            vector = self._vectors[tuple(stored["names"])] = _Vector()
+            vector.count, vector.total = stored["count"], stored["total"]
+
+
+class Stopwatch:
+    """Wall clock of a run, summed over its resumes.
+
+    ``seconds`` counts everything while the run is running; ``training_seconds`` leaves out what
+    happens inside :meth:`paused` (evaluation, checkpoints).
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._paused_seconds = 0.0
+        self._started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began, over all resumes."""
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self._seconds + running
+
+    @property
+    def training_seconds(self) -> float:
+        """``seconds`` without what was paused."""
+        return self.seconds - self._paused_seconds
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the seconds inside."""
+        self._started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds = self.seconds
+            self._started = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the seconds inside out of ``training_seconds``."""
+        begin = self.seconds
+        try:
+            yield
+        finally:
+            self._paused_seconds += self.seconds - begin
+
+    def state_dict(self) -> dict[str, float]:
+        """Seconds so far."""
+        return {"seconds": self.seconds, "paused_seconds": self._paused_seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Restore :meth:`state_dict`."""
+        if self._started is not None:
+            self._started = time.perf_counter()
+        self._seconds = state["seconds"]
+        self._paused_seconds = state["paused_seconds"]

@@ -1,0 +1,78 @@
+"""What a user's module can add by name: losses, networks, hooks.
+
+::
+
+    # my_pkg/mine.py, given as plugins=[my_pkg.mine]
+    from trainers.plugins import hooks, losses, networks
+
+    @losses.register("my_sac")      # algo.loss_module=my_sac
+    class MySAC(SACLoss): ...       # called like the algorithm's own loss
+
+    @networks.register("my_critic") # algo.critic=my_critic
+    def my_critic(num_observations, num_actions):
+        return Critic(...)          # nn.Module: (observation, action) -> [..., 1]
+
+    @hooks.register("my_hook")      # hooks=[my_hook]
+    def my_hook(trainer):
+        trainer.register_hook("post_steps", ...)
+
+Environments are registered with ``gymnasium.register`` and used by ``env=gym env.id=...``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from trainers.config import ConfigError
+from trainers.config.errors import did_you_mean
+
+
+class Registry:
+    """Named things of one kind; ``key`` is where the configuration asks for them."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self._entries: dict[str, Callable[..., Any]] = {}
+
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """Class or function decorator; a second thing under the same name is an error."""
+
+        def add(entry: Any) -> Any:
+            if self._entries.setdefault(name, entry) is not entry:
+                raise ValueError(f"{self.key}: {name!r} is registered already")
+            return entry
+
+        return add
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """The thing called ``name``; `ConfigError` names what there is."""
+        if name not in self._entries:
+            known = ", ".join(sorted(self._entries)) or "nothing (are its plugins given?)"
+            raise ConfigError(
+                self.key, name, f"a name that a plugin registered: {known}",
+                did_you_mean(name, self._entries),
+            )  # fmt: skip
+        return self._entries[name]
+
+
+losses = Registry("algo.loss_module")
+networks = Registry("algo.critic")
+hooks = Registry("hooks")
+
+
+def load_plugins(modules: Iterable[str]) -> None:
+    """Import the modules; one that cannot be imported is a `ConfigError`."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                "plugins",
+                module,
+                "a module that can be imported",
+                f"{type(error).__name__}: {error}",
+            ) from error

@@ -1,0 +1,165 @@
+"""One training run, from a checked configuration to an exit code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.config import TrainConfig, save_config
+from trainers.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from trainers.trainer import Trainer
+
+logger = logging.getLogger("trainers")
+
+FINISHED, FAILED, STOPPED = 0, 1, 75
+
+
+def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
+    """Train as configured, in ``run_dir``; the exit code.
+
+    Args:
+        config: a valid configuration.
+        run_dir: made if it does not exist.
+        resume_from: the run or the checkpoint to go on from; None starts anew.
+
+    Raises:
+        ConfigError: the input is wrong in a way that only shows now; nothing was written.
+    """
+    _fix_threads(config)
+    load_plugins(config.plugins)
+    from trainers.build import build, observe
+
+    if resume_from is not None and _is_finished(config, run_dir):
+        print(f"{run_dir} is finished: {_end(config)} frames", file=sys.stderr)
+        return FINISHED
+    built = build(config)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with _logging_to(run_dir / "train.log"):
+        save_config(config, run_dir / "config.yaml")
+        checkpoint = observe(built, config, run_dir)
+        trainer = built.trainer
+        if resume_from is not None:
+            _resume(trainer, resume_from)
+        logger.info(_greeting(config, run_dir, trainer))
+        logger.debug("%s", trainer)
+        try:
+            with _stop_on_signals(trainer):
+                trainer.train()
+        except Exception as error:
+            logger.debug("the run ended with an error", exc_info=True)
+            logger.error("%s: %s", type(error).__name__, error)
+            logger.error("the traceback is in %s; resume=%s goes on from the last checkpoint",
+                         run_dir / "train.log", run_dir)  # fmt: skip
+            return FAILED
+        logger.info(_farewell(run_dir, trainer, resumable=not checkpoint.failed))
+        if checkpoint.failed:
+            return FAILED
+        return STOPPED if trainer.interrupted and not trainer.finished else FINISHED
+
+
+def _fix_threads(config: TrainConfig) -> None:
+    """A fixed number of threads: sums of floats depend on it. Set before torch is loaded."""
+    os.environ["OMP_DYNAMIC"] = os.environ["MKL_DYNAMIC"] = "false"
+    cores = len(os.sched_getaffinity(0))
+    # Networks of this size gain nothing from more than four.
+    threads = config.threads or min(4, cores)
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _end(config: TrainConfig) -> int:
+    return min(config.total_frames, config.stop_at or config.total_frames)
+
+
+def _is_finished(config: TrainConfig, run_dir: Path) -> bool:
+    """The last line of a finished run is the evaluation of its final policy."""
+    try:
+        last: dict[str, Any] = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
+    except (OSError, IndexError, ValueError):
+        return False
+    return last.get("frames", 0) >= _end(config) and "eval/episode_return" in last
+
+
+def _resume(trainer: Trainer, source: Path) -> None:
+    from trainers.hooks.checkpointing import newest_valid
+
+    checkpoint = (
+        source if (source / "manifest.json").exists() else newest_valid(source / "checkpoints")
+    )
+    if checkpoint is None:
+        logger.warning("%s holds no usable checkpoint: the run starts from frame 0", source)
+        return
+    trainer.load(checkpoint)
+    logger.info("resumed from %s: frame %d, update %d", checkpoint, trainer.frames, trainer.updates)
+
+
+def _greeting(config: TrainConfig, run_dir: Path, trainer: Trainer) -> str:
+    import torch
+
+    device = next(iter(trainer.phases[0].parameters())).device
+    return (
+        f"{config.algo.name} on {config.env.id}, seed {config.seed}, "
+        f"frames {trainer.frames} to {_end(config)}, {device}, "
+        f"{torch.get_num_threads()} threads; everything goes to {run_dir}"
+    )
+
+
+def _farewell(run_dir: Path, trainer: Trainer, resumable: bool) -> str:
+    why = f" ({trainer.stop_reason})" if trainer.stop_reason else ""
+    end = f"ended at frame {trainer.frames}, update {trainer.updates}{why}"
+    if not resumable:
+        return f"{end}; THE LAST CHECKPOINT COULD NOT BE WRITTEN, see train.log"
+    if trainer.finished and not trainer.stop_reason:
+        return f"{end}; metrics in {run_dir / 'metrics.jsonl'}, best policy in {run_dir / 'best'}"
+    return f"{end}; go on with: python scripts/train.py resume={run_dir}"
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Messages to stderr; with time, level and tracebacks to the run's log as well."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setLevel(logging.INFO)
+    try:
+        file = logging.FileHandler(path)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handlers.append(file)
+    except OSError as error:
+        print(f"cannot write {path}: {error}", file=sys.stderr)
+    logger.setLevel(logging.DEBUG)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+@contextmanager
+def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks for a checkpoint and a clean end, the second ends it now."""
+
+    def stop(number: int, frame: Any) -> None:
+        name = signal.Signals(number).name
+        if trainer.stop_reason is not None:
+            raise KeyboardInterrupt(f"{name} again")
+        trainer.stop(name, interrupted=True)
+        print(f"\n{name}: stopping with a checkpoint; once more stops at once", file=sys.stderr)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -10,6 +10,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL: # two installations at once would get into each other's way
 .PHONY: help install format lint type check train test test-slow clean
 
 help: ## show this list

@@ -32,6 +32,12 @@ def read(path: Path) -> list[dict[str, float | None]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> int:
+    return sum(
+        record.name == "trainers" and record.levelno == logging.WARNING for record in caplog.records
+    )
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "metrics.jsonl"
@@ -91,7 +97,7 @@ def test_resume_keeps_and_names_a_file_that_is_too_short(
     logger.load_state_dict({"bytes": 1_000})
     logger.write({"frames": 2})
     assert read(path) == [{"frames": 1}, {"frames": 2}]
-    assert [record.name for record in caplog.records] == ["trainers"]
+    assert warnings(caplog) == 1
     assert str(path) in caplog.text
 
 
@@ -102,7 +108,7 @@ def test_an_unwritable_file_is_said_once_and_tried_again(
     logger = JsonlLogger(path)
     logger.write({"frames": 1})
     logger.write({"frames": 2})
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert warnings(caplog) == 1
     path.parent.mkdir()
     logger.write({"frames": 3})
     assert read(path) == [{"frames": 3}]
@@ -139,6 +145,7 @@ from tests.test_loggers import wandb_config
 loggers.WANDB_TIMEOUT = 3
 run_dir = Path(sys.argv[1])
 made = loggers.make_loggers(wandb_config(sys.argv[2]), run_dir, {"seed": 7})
+assert sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__, "the terminal is ours"
 for frames in (1_000, 2_000):
     for logger in made:
         logger.write({"frames": frames, "eval/episode_return": frames / 2})
@@ -270,7 +277,7 @@ def test_a_wandb_that_cannot_start_leaves_the_run_alone(
         one.write({"frames": 1})
         one.close()
     assert "out of order" in caplog.text
-    assert len(caplog.records) == 1
+    assert warnings(caplog) == 1
     assert read(tmp_path / "metrics.jsonl") == [{"frames": 1}]
 
 
@@ -299,7 +306,7 @@ def test_a_wandb_that_breaks_later_is_said_once(
     logger.close()
     logger.close()
     assert Run.calls == 1
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert warnings(caplog) == 1
     assert "gone" in caplog.text
 
 

@@ -31,7 +31,8 @@ from trainers.hooks import (
     norm,
 )
 from trainers.loggers import make_loggers
-from trainers.networks import ActingPolicy, StateActionValue, critic_ensemble, tanh_normal_actor
+from trainers.losses.sac import FastSACLoss
+from trainers.networks import ActingPolicy, StateActionValue, TanhNormalActor, critic_ensemble
 from trainers.seeding import seed_everything
 from trainers.stages import Stage
 from trainers.trainer import Trainer, every
@@ -73,15 +74,19 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     algo, network = cast(SACConfig, config.algo), config.network
     sizes = (envs.num_observations, envs.action_spec.shape[-1])
     spec = envs.action_spec.to(device)
-    actor = tanh_normal_actor(sizes[0], spec, network.hidden, network.activation)
+    actor = TanhNormalActor(sizes[0], spec, network.hidden, network.activation)
     actor.to(device)
     critic = (
         StateActionValue(*sizes, network.hidden, network.activation)
         if algo.critic is None
         else plugins.networks.get(algo.critic)(*sizes)
     )
-    loss_class = SACLoss if algo.loss_module is None else plugins.losses.get(algo.loss_module)
     critics = [c.to(device) for c in critic_ensemble(critic, algo.num_critics)]
+    fast = FastSACLoss.fits(actor, critics, algo.skip_done_states)
+    if algo.loss_module not in (None, "torchrl"):
+        loss_class = plugins.losses.get(algo.loss_module)
+    else:
+        loss_class = FastSACLoss if fast and algo.loss_module is None else SACLoss
     loss = sac.make_loss(actor, critics, spec, algo, loss_class)
     policy = ActingPolicy(actor)  # the loss trains these very parameters
     collector = GymCollector(

@@ -2,8 +2,8 @@
 
 A checkpoint is a directory::
 
-    tensors.safetensors   every tensor of the state, named by its path
-    state.json            the rest, with {"$tensor": path} where a tensor goes
+    tensors.safetensors   every tensor of the state, named by a number and its path
+    state.json            the rest, with {"$tensor": name} where a tensor goes
     manifest.json         size and SHA-256 of both, written last
 
 It is staged under another name and renamed once, so a directory with the final name is complete.
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -37,6 +38,7 @@ def save(path: str | Path, state: Mapping[str, Any]) -> None:
 
     Raises:
         FileExistsError: ``path`` exists already; a checkpoint is never overwritten.
+        OSError: the disk does not take it; nothing of it is left.
         TypeError: the state holds something that is neither a tensor nor plain data.
     """
     path = Path(path)
@@ -44,11 +46,11 @@ def save(path: str | Path, state: Mapping[str, Any]) -> None:
         raise FileExistsError(f"{path} exists already; checkpoints are never overwritten")
     tensors: dict[str, Tensor] = {}
     document = {"format": FORMAT, "state": _encode(state, "", tensors)}
-    staged = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    staged = path.with_name(f".{path.name}.partial")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     try:
-        save_file(_without_aliases(tensors), staged / _TENSORS)
+        _save_tensors(_without_aliases(tensors), staged / _TENSORS)
         # allow_nan: an infinite best return so far is a legitimate state.
         (staged / _STATE).write_text(json.dumps(document))
         manifest = {name: _fingerprint(staged / name) for name in (_TENSORS, _STATE)}
@@ -78,19 +80,22 @@ def load(path: str | Path) -> dict[str, Any]:
         if document["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {document['format']}, expected {FORMAT}")
         return _decode(document["state"], load_file(path / _TENSORS))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path} is not a usable checkpoint: {error!r}") from error
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, np.ndarray):
-        value = torch.from_numpy(value)
+        value = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
     if isinstance(value, Tensor):
-        tensors[path] = value.detach()
-        return {"$tensor": path}
+        name = f"{len(tensors)}{path}"  # numbered: "a/b" may be a key, or b within a
+        tensors[name] = value.detach()
+        return {"$tensor": name}
     if isinstance(value, Mapping):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
             return {k: _encode(v, f"{path}/{k}", tensors) for k, v in value.items()}
+        if not all(isinstance(key, (str, int, float)) or key is None for key in value):
+            raise TypeError(f"the state at {path or '/'} has a key that is no name or number")
         # Optimizers number their parameters; JSON only knows names.
         pairs = [[k, _encode(v, f"{path}/{k}", tensors)] for k, v in value.items()]
         return {"$items": pairs}
@@ -129,6 +134,13 @@ def _without_aliases(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         seen.add(tensor.untyped_storage().data_ptr())
         separate[name] = tensor
     return separate
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # its word for a full disk
+        raise OSError(str(error)) from error
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
+from torch.nn import functional
 from torchrl.envs.utils import ExplorationType, exploration_type
 from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal, ValueOperator
 
@@ -47,28 +49,76 @@ class StateActionValue(nn.Module):
         return self.net(torch.cat([observation, action], -1))
 
 
-def tanh_normal_actor(
-    num_observations: int, spec: Any, hidden: Sequence[int], activation: str
-) -> ProbabilisticActor:
-    """A Gaussian squashed into the bounds of ``spec`` (Haarnoja et al. 2018, appendix C)."""
-    num_actions = spec.shape[-1]
-    net = nn.Sequential(
-        mlp(num_observations, 2 * num_actions, hidden, activation),
-        # TorchRL's recipe bounds the scale below by 0.1. That keeps the entropy above the usual
-        # target, and alpha falls without end; the default bound of 1e-4 does not.
-        NormalParamExtractor(),
-    )
-    low, high = spec.space.low, spec.space.high
-    # The distribution's own bounds, left unsaid, cost it no rescaling in every sample.
-    unit = bool((low == -1).all() and (high == 1).all())
-    return ProbabilisticActor(
-        TensorDictModule(net, ["observation"], ["loc", "scale"]),
-        in_keys=["loc", "scale"],
-        spec=spec,
-        distribution_class=TanhNormal,
-        distribution_kwargs={} if unit else {"low": low, "high": high},
-        return_log_prob=True,
-    )
+class TanhNormalActor(ProbabilisticActor):
+    """A Gaussian squashed into the bounds of the actions (Haarnoja et al. 2018, appendix C).
+
+    Args:
+        num_observations: length of ``observation``.
+        spec: a bounded action spec ``[n]``.
+        hidden: widths of the hidden layers.
+        activation: one of :data:`ACTIVATIONS`.
+    """
+
+    def __init__(
+        self, num_observations: int, spec: Any, hidden: Sequence[int], activation: str
+    ) -> None:
+        num_actions = spec.shape[-1]
+        net = nn.Sequential(
+            mlp(num_observations, 2 * num_actions, hidden, activation),
+            # TorchRL's recipe bounds the scale below by 0.1. That keeps the entropy above the usual
+            # target, and alpha falls without end; the default bound does not.
+            NormalParamExtractor(),
+        )
+        low, high = spec.space.low, spec.space.high
+        # The distribution's own bounds, left unsaid, cost it no rescaling in every sample.
+        unit = bool((low == -1).all() and (high == 1).all())
+        super().__init__(
+            TensorDictModule(net, ["observation"], ["loc", "scale"]),
+            in_keys=["loc", "scale"],
+            spec=spec,
+            distribution_class=TanhNormal,
+            distribution_kwargs={} if unit else {"low": low, "high": high},
+            return_log_prob=True,
+        )
+        # Not a submodule a second time; the parameters are the same.
+        self.__dict__["_net"] = net
+        self._center, self._half_range = (
+            (0.0, 1.0) if unit else ((low + high) / 2, (high - low) / 2)
+        )
+        self._log_volume = 0.0 if unit else float(self._half_range.log().sum())  # type: ignore[union-attr]  # a tensor then
+
+    def mode(self, observation: Tensor) -> Tensor:
+        """The deterministic action, the squashed mean."""
+        loc, _ = self._net(observation)
+        return self._in_bounds(loc.tanh())
+
+    def sample(self, observation: Tensor) -> Tensor:
+        """An action drawn from the policy; differentiable."""
+        loc, scale = self._net(observation)
+        return self._in_bounds(torch.addcmul(loc, scale, torch.randn_like(loc)).tanh())
+
+    def sample_and_log_prob(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """An action ``[..., n]`` and its log-density ``[...]``, both differentiable."""
+        loc, scale = self._net(observation)
+        noise = torch.randn_like(loc)
+        before = torch.addcmul(loc, scale, noise)
+        normal = -0.5 * noise.square() - scale.log() - _HALF_LOG_TAU
+        # log(1 - tanh(x)^2), written so that it does not cancel where tanh saturates
+        squash = 2.0 * (_LOG_2 - before - functional.softplus(-2.0 * before))
+        log_prob = (normal - squash).sum(-1)
+        return self._in_bounds(before.tanh()), log_prob - self._log_volume
+
+    def _in_bounds(self, squashed: Tensor) -> Tensor:
+        # tanh rounds to exactly 1 at 9: keep off the bounds, as TorchRL's transform does
+        inside = squashed.clamp(-_BELOW_ONE, _BELOW_ONE)
+        if self._log_volume == 0.0 and isinstance(self._center, float):
+            return inside
+        return self._center + self._half_range * inside
+
+
+_LOG_2 = math.log(2.0)
+_HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
+_BELOW_ONE = 1.0 - torch.finfo(torch.float32).resolution
 
 
 def critic_ensemble(critic: nn.Module | Sequence[nn.Module], number: int = 2) -> list[nn.Module]:
@@ -102,13 +152,12 @@ class ActingPolicy(nn.Module):
     for the deterministic action, else a sample.
     """
 
-    def __init__(self, actor: ProbabilisticActor) -> None:
+    def __init__(self, actor: TanhNormalActor) -> None:
         super().__init__()
         self.actor = actor
 
     def forward(self, data: TensorDictBase) -> TensorDictBase:
         """Write ``action`` for the observations in ``data``."""
-        distribution: Any = self.actor.get_dist(data)
         deterministic = exploration_type() is ExplorationType.DETERMINISTIC
-        action = distribution.deterministic_sample if deterministic else distribution.rsample()
-        return data.set("action", action)
+        act = self.actor.mode if deterministic else self.actor.sample
+        return data.set("action", act(data["observation"]))

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,11 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         try:
             with _stop_on_signals(trainer):
                 trainer.train()
+        except KeyboardInterrupt as error:
+            logger.error(
+                "%s: ended at once; resume=%s goes on from the last checkpoint", error, run_dir
+            )
+            return FAILED
         except Exception as error:
             logger.debug("the run ended with an error", exc_info=True)
             logger.error("%s: %s", type(error).__name__, error)
@@ -150,11 +156,18 @@ def _logging_to(path: Path) -> Iterator[None]:
 def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
     """The first SIGINT or SIGTERM asks for a checkpoint and a clean end, the second ends it now."""
 
+    first: float | None = None
+
     def stop(number: int, frame: Any) -> None:
+        nonlocal first
         name = signal.Signals(number).name
-        if trainer.stop_reason is not None:
+        if first is None:
+            first = time.monotonic()
+            trainer.stop(name, interrupted=True)
+        elif time.monotonic() - first < 1.0:
+            return  # a signal to the group arrives twice: directly, and passed on by make
+        else:
             raise KeyboardInterrupt(f"{name} again")
-        trainer.stop(name, interrupted=True)
         print(f"\n{name}: stopping with a checkpoint; once more stops at once", file=sys.stderr)
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -244,6 +244,8 @@ class Trainer:
         stage = _as_stage(stage)
         _check_signature(stage, hook)
         owner = getattr(hook, "__self__", hook)
+        if owner is self:  # a method of a subclass: the trainer is no part of its own state
+            owner = hook.__func__  # type: ignore[attr-defined]  # bound methods have it
         name = name or _default_name(owner)
         if self._owners.setdefault(name, owner) is not owner:
             raise ValueError(
@@ -397,7 +399,11 @@ class Trainer:
         if math.isfinite(float(total.detach() + norm)):
             return
         where = f"at update {self.updates + 1}, frame {self.frames}"
-        bad = [f"{k} is {v.item()}" for k, v in losses.items() if not torch.isfinite(v).all()]
+        bad = [
+            f"{k} is {v[~torch.isfinite(v)][0].item()}"
+            for k, v in losses.items()
+            if not torch.isfinite(v).all()
+        ]
         if not bad and isinstance(phase.loss, torch.nn.Module):
             bad = [
                 f"the gradient of {name} is not finite"
@@ -408,8 +414,11 @@ class Trainer:
         raise NonFiniteError(f"{source} {where}: the update was not made")
 
     def _shutdown(self, error: BaseException | None) -> None:
-        """Every shutdown hook runs, whatever the others did; the first error wins."""
-        for entry in self._hooks[Stage.SHUTDOWN]:
+        """Every shutdown hook runs and the collector is closed, whatever fails on the way; the
+        first error wins."""
+        close = getattr(self.collector, "shutdown", None)
+        collector = [_Registered("collector", lambda _: close(), None)] if close else []
+        for entry in [*self._hooks[Stage.SHUTDOWN], *collector]:
             try:
                 if entry.when is None or entry.when(self):
                     entry.hook(self)
@@ -417,8 +426,6 @@ class Trainer:
                 logger.exception("hook %r failed at shutdown", entry.name)
                 error = error or failure
                 self.interrupted = True
-        if hasattr(self.collector, "shutdown"):
-            self.collector.shutdown()
         if error is not None:
             raise error
 

@@ -1,0 +1,299 @@
+"""Small things that the tests train, and train in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor, nn
+
+from trainers.config import (
+    CheckpointConfig,
+    EnvConfig,
+    EvalConfig,
+    LogConfig,
+    NetworkConfig,
+    SACConfig,
+    TrainConfig,
+)
+from trainers.metrics import Metrics, Stopwatch
+from trainers.trainer import Trainer
+
+
+class Rollouts:
+    """A collector of made-up rollouts ``[num_envs, steps]``; observations number the frames."""
+
+    def __init__(self, num_envs: int = 1, steps: int = 1, end: int | None = None) -> None:
+        self.batch_size = [num_envs, steps]
+        self.end = end
+        self.rollouts = 0
+        self.closed = False
+
+    def __iter__(self) -> Iterator[TensorDictBase]:
+        while self.end is None or self.rollouts < self.end:
+            yield self.rollout()
+
+    def rollout(self) -> TensorDict:
+        frames = self.batch_size[0] * self.batch_size[1]
+        first = self.rollouts * frames
+        self.rollouts += 1
+        observation = torch.arange(first, first + frames).float().reshape(*self.batch_size, 1)
+        false = torch.zeros(*self.batch_size, 1, dtype=torch.bool)
+        following = {
+            "observation": observation + 1,
+            "reward": observation,
+            "done": false,
+            "terminated": false.clone(),
+        }
+        return TensorDict(
+            {"observation": observation, "next": TensorDict(following, self.batch_size)},
+            self.batch_size,
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        return {"rollouts": self.rollouts}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.rollouts = state["rollouts"]
+
+    def shutdown(self) -> None:
+        self.closed = True
+
+
+class Constant(nn.Module):
+    """A loss with one parameter, which learns the mean of the rewards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guess = nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch: TensorDictBase) -> TensorDict:
+        error = batch["next", "reward"] - self.guess
+        return TensorDict({"loss_fit": error.square().mean(), "guess": self.guess.mean()})
+
+
+def make_trainer(
+    loss: Any = None, collector: Any = None, total_frames: int = 10, lr: float = 0.1, **given: Any
+) -> Trainer:
+    """A trainer of `Constant` on `Rollouts`, unless told otherwise."""
+    loss = Constant() if loss is None else loss
+    return Trainer(
+        collector=Rollouts() if collector is None else collector,
+        loss_module=loss,
+        optimizer=torch.optim.SGD(loss.parameters(), lr=lr),
+        total_frames=total_frames,
+        **given,
+    )
+
+
+class StubTrainer:
+    """What a hook may look at, without a loop."""
+
+    def __init__(self, frames: int = 0, updates: int = 0, total_frames: int = 100) -> None:
+        self.frames = frames
+        self.updates = updates
+        self.total_frames = total_frames
+        self.stop_at: int | None = None
+        self.iteration_start = 0
+        self.interrupted = False
+        self.metrics = Metrics()
+        self.stopwatch = Stopwatch()
+        self.phases: list[Any] = []
+        self.saved: list[Path] = []
+
+    @property
+    def clock(self) -> int:
+        return self.frames
+
+    @property
+    def progress(self) -> float:
+        return self.frames / self.total_frames
+
+    def advance(self, frames: int = 1, updates: int = 0) -> None:
+        """An iteration later."""
+        self.iteration_start = self.frames
+        self.frames += frames
+        self.updates += updates
+
+    def save(self, path: Path) -> None:
+        path.mkdir(parents=True)
+        self.saved.append(path)
+
+
+def stub(**given: int) -> Any:
+    """A `StubTrainer`; typed as anything, so that hooks take it."""
+    return StubTrainer(**given)
+
+
+class Lines:
+    """A logger that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, float]] = []
+        self.closed = 0
+
+    def write(self, line: Any) -> None:
+        self.lines.append(dict(line))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+ALL_ENDS = ("terminated", "truncated", "both")
+
+
+class Tale(gym.Env):
+    """Its observations tell what happened: ``[episode, step, seed // 2**16, seed % 2**16]``.
+
+    Episode ``n`` lasts ``lengths[n % len(lengths)]`` steps and ends in the way ``ends`` says. The
+    reward is the first component of the action. From step ``nan_at`` on, ``broken`` is NaN.
+    """
+
+    def __init__(
+        self,
+        lengths: tuple[int, ...] = (3,),
+        ends: tuple[str, ...] = ALL_ENDS,
+        broken: str | None = None,
+        nan_at: int = 2,
+        low: tuple[float, ...] = (-1.0,),
+        high: tuple[float, ...] = (1.0,),
+    ) -> None:
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float64)
+        self.action_space = gym.spaces.Box(np.float32(low), np.float32(high))
+        self.lengths, self.ends = lengths, ends
+        self.broken, self.nan_at = broken, nan_at
+        self.episode = -1
+        self.seed = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.episode += 1
+        self.seed = seed or 0
+        self.step_number = 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> Any:
+        self.step_number += 1
+        last = self.step_number == self.lengths[self.episode % len(self.lengths)]
+        end = self.ends[self.episode % len(self.ends)] if last else ""
+        reward = float(np.ravel(action)[0])
+        if self.broken == "reward" and self.step_number >= self.nan_at:
+            reward = float("nan")
+        if self.broken == "exception" and self.step_number >= self.nan_at:
+            raise RuntimeError("the simulator gave up")
+        terminated, truncated = end in ("terminated", "both"), end in ("truncated", "both")
+        return self._observation(), reward, terminated, truncated, {}
+
+    def _observation(self) -> np.ndarray:
+        high, low = divmod(self.seed, 2**16)
+        observation = np.array([self.episode, self.step_number, high, low], dtype=np.float64)
+        if self.broken == "observation" and self.step_number >= self.nan_at:
+            observation[1] = np.nan
+        return observation
+
+
+def tale_seed(observation: Tensor) -> int:
+    """The seed that an observation of `Tale` tells."""
+    return int(observation[-2]) * 2**16 + int(observation[-1])
+
+
+class Spaces(gym.Env):
+    """An environment with any two spaces; an episode lasts four steps."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+        self.steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        self.steps += 1
+        return self.observation_space.sample(), 1.0, self.steps == 4, False, {}
+
+
+gym.register("tests/Tale-v0", Tale, disable_env_checker=True)
+
+
+def register_spaces(name: str, observation_space: gym.Space, action_space: gym.Space) -> str:
+    """Register an environment with these spaces; its id."""
+    gym.register(
+        env_id := f"tests/{name}-v0",
+        lambda: Spaces(observation_space, action_space),
+        disable_env_checker=True,
+    )
+    return env_id
+
+
+def env_config(env_id: str = "tests/Tale-v0", **given: Any) -> EnvConfig:
+    """The configuration of an environment."""
+    return EnvConfig(id=env_id, name="tests", **given)
+
+
+def tiny_sac(
+    env: EnvConfig | None = None,
+    algo: dict[str, Any] | None = None,
+    total_frames: int = 40,
+    **given: Any,
+) -> TrainConfig:
+    """SAC with networks of eight units on Pendulum: trains for a fraction of a second."""
+    settings: dict[str, Any] = {"batch_size": 8, "buffer_size": 1_000, "init_random_frames": 10}
+    sections: dict[str, Any] = {
+        "network": NetworkConfig(hidden=[8]),
+        "log": LogConfig(interval=10),
+        "eval": EvalConfig(interval=0, episodes=1),
+        "checkpoint": CheckpointConfig(interval=0),
+        "progress": False,
+        "device": "cpu",
+    }
+    return TrainConfig(
+        algo=SACConfig(**(settings | (algo or {}))),
+        env=env or env_config("Pendulum-v1"),
+        total_frames=total_frames,
+        **(sections | given),
+    )
+
+
+def flat(state: Any, path: str = "") -> dict[str, Any]:
+    """The leaves of a nested state by their paths."""
+    if isinstance(state, dict):
+        items: Any = state.items()
+    elif isinstance(state, (list, tuple)):
+        items = enumerate(state)
+    else:
+        return {path: state}
+    leaves: dict[str, Any] = {}
+    for key, value in items:
+        leaves |= flat(value, f"{path}/{key}")
+    return leaves
+
+
+def assert_same(left: Any, right: Any, ignoring: tuple[str, ...] = ()) -> None:
+    """Both states are equal, bit for bit, tensors and arrays with their type."""
+    one, two = flat(left), flat(right)
+    assert one.keys() == two.keys()
+    for path, value in one.items():
+        if any(part in path for part in ignoring):
+            continue
+        other = two[path]
+        if isinstance(value, (Tensor, np.ndarray)):
+            value, other = torch.as_tensor(value), torch.as_tensor(other)
+            assert value.dtype == other.dtype, path
+            assert value.shape == other.shape, path
+            assert torch.equal(value, other), path
+        else:
+            assert value == other, path
+
+
+def sac_loss(trainer: Trainer) -> Any:
+    """The loss module of a trainer with one phase."""
+    return cast(Any, trainer.phases[0].loss)

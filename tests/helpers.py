@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -150,8 +150,9 @@ ALL_ENDS = ("terminated", "truncated", "both")
 class Tale(gym.Env):
     """Its observations tell what happened: ``[episode, step, seed // 2**16, seed % 2**16]``.
 
-    Episode ``n`` lasts ``lengths[n % len(lengths)]`` steps and ends in the way ``ends`` says. The
-    reward is the first component of the action. From step ``nan_at`` on, ``broken`` is NaN.
+    An episode's seed picks one of ``lengths``, its number one of ``ends`` (`how_it_ends`). The
+    reward is ``action[0] + 100 * action[1] + ...``. From step ``broken_at`` on, in the episode with
+    the seed ``broken_seed`` (default all), ``broken`` is not finite, or raises.
     """
 
     def __init__(
@@ -159,14 +160,15 @@ class Tale(gym.Env):
         lengths: tuple[int, ...] = (3,),
         ends: tuple[str, ...] = ALL_ENDS,
         broken: str | None = None,
-        nan_at: int = 2,
+        broken_at: int = 2,
+        broken_seed: int | None = None,
         low: tuple[float, ...] = (-1.0,),
         high: tuple[float, ...] = (1.0,),
     ) -> None:
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float64)
         self.action_space = gym.spaces.Box(np.float32(low), np.float32(high))
         self.lengths, self.ends = lengths, ends
-        self.broken, self.nan_at = broken, nan_at
+        self.broken, self.broken_at, self.broken_seed = broken, broken_at, broken_seed
         self.episode = -1
         self.seed = 0
 
@@ -179,12 +181,12 @@ class Tale(gym.Env):
 
     def step(self, action: Any) -> Any:
         self.step_number += 1
-        last = self.step_number == self.lengths[self.episode % len(self.lengths)]
-        end = self.ends[self.episode % len(self.ends)] if last else ""
-        reward = float(np.ravel(action)[0])
-        if self.broken == "reward" and self.step_number >= self.nan_at:
-            reward = float("nan")
-        if self.broken == "exception" and self.step_number >= self.nan_at:
+        length, end = how_it_ends(self.episode, self.seed, self.lengths, self.ends)
+        end = end if self.step_number == length else ""
+        reward = float(np.dot(action, 100.0 ** np.arange(len(action))))
+        if self._breaks("reward"):
+            reward = 1e300  # infinite in float32
+        if self._breaks("exception"):
             raise RuntimeError("the simulator gave up")
         terminated, truncated = end in ("terminated", "both"), end in ("truncated", "both")
         return self._observation(), reward, terminated, truncated, {}
@@ -192,9 +194,20 @@ class Tale(gym.Env):
     def _observation(self) -> np.ndarray:
         high, low = divmod(self.seed, 2**16)
         observation = np.array([self.episode, self.step_number, high, low], dtype=np.float64)
-        if self.broken == "observation" and self.step_number >= self.nan_at:
+        if self._breaks("observation"):
             observation[1] = np.nan
         return observation
+
+    def _breaks(self, what: str) -> bool:
+        here = self.broken_seed in (None, self.seed) and self.step_number >= self.broken_at
+        return here and self.broken == what
+
+
+def how_it_ends(
+    episode: int, seed: int, lengths: Sequence[int], ends: Sequence[str]
+) -> tuple[int, str]:
+    """Length and end of an episode of `Tale`."""
+    return lengths[seed % len(lengths)], ends[episode % len(ends)]
 
 
 def tale_seed(observation: Tensor) -> int:
@@ -226,11 +239,9 @@ gym.register("tests/Tale-v0", Tale, disable_env_checker=True)
 
 def register_spaces(name: str, observation_space: gym.Space, action_space: gym.Space) -> str:
     """Register an environment with these spaces; its id."""
-    gym.register(
-        env_id := f"tests/{name}-v0",
-        lambda: Spaces(observation_space, action_space),
-        disable_env_checker=True,
-    )
+    env_id = f"tests/{name}-v0"
+    gym.registry.pop(env_id, None)
+    gym.register(env_id, lambda: Spaces(observation_space, action_space), disable_env_checker=True)
     return env_id
 
 

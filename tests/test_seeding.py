@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from trainers import checkpoint, seeding
@@ -41,6 +42,18 @@ def test_random_states_survive_a_checkpoint(tmp_path: Path) -> None:
     seeding.seed_everything(1)
     seeding.set_random_state(checkpoint.load(tmp_path / "c"))
     assert [draw() for _ in range(700)] == expected
+
+
+def test_a_part_may_have_its_own_randomness() -> None:
+    seeding.seed_everything(7)
+    expected = draw()
+    seeding.seed_everything(1)
+    before = draw()
+    seeding.seed_everything(1)
+    with pytest.raises(KeyError), seeding.own_randomness(7):
+        assert draw() == expected
+        raise KeyError
+    assert draw() == before
 
 
 def test_every_episode_has_its_own_seed() -> None:

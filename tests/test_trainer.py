@@ -323,9 +323,7 @@ def test_the_timetable_is_printed() -> None:
 @pytest.mark.parametrize("optimizer", [None, [], ["adam"]])
 def test_without_an_optimizer_there_is_no_trainer(optimizer: Any) -> None:
     with pytest.raises(TypeError, match="optimizer"):
-        Trainer(
-            collector=Rollouts(), loss_module=Constant(), optimizer=optimizer, total_frames=1
-        )
+        Trainer(collector=Rollouts(), loss_module=Constant(), optimizer=optimizer, total_frames=1)
 
 
 def test_a_loss_has_to_be_callable() -> None:

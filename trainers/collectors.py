@@ -84,7 +84,8 @@ class GymCollector:
         action = self._act(observation)
         following, reward, terminated, truncated = self.envs.step(action.numpy())
         self._check_finite("observation", following.numpy())
-        self._check_finite("reward", reward)
+        reward = torch.tensor(reward, dtype=torch.float32)
+        self._check_finite("reward", reward.numpy())
         self.frames += self.envs.num_envs
         done = terminated | truncated
         self._observation = self._reset(done) if done.any() else following
@@ -92,7 +93,7 @@ class GymCollector:
             ("observation",): observation,
             ("action",): action,
             ("next", "observation"): following,
-            ("next", "reward"): torch.tensor(reward, dtype=torch.float32).unsqueeze(-1),
+            ("next", "reward"): reward.unsqueeze(-1),
             ("next", "done"): torch.from_numpy(done).unsqueeze(-1),
             ("next", "terminated"): torch.tensor(terminated).unsqueeze(-1),
             ("next", "truncated"): torch.tensor(truncated).unsqueeze(-1),

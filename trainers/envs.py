@@ -7,7 +7,7 @@ resets, and open episodes that can be told and replayed (which is how a checkpoi
 from __future__ import annotations
 
 import importlib.util
-import signal
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -45,7 +45,7 @@ class Envs:
         makers = [partial(make_env, config, index) for index in range(self.num_envs)]
         if config.backend == "async":
             self._env: Any = AsyncVectorEnv(
-                [partial(_in_worker, maker) for maker in makers],
+                [partial(_in_worker, maker, os.getpid()) for maker in makers],
                 copy=False,
                 context="fork",  # importing torchrl makes "spawn" the default: slow, no plugins
                 autoreset_mode=AutoresetMode.DISABLED,
@@ -170,8 +170,9 @@ def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
         arguments["max_episode_steps"] = config.max_episode_steps
     try:
         env = gym.make(config.id, **arguments)
-    except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv, ModuleNotFoundError) as error:
-        hint = did_you_mean(config.id, gym.registry) or str(error).splitlines()[0]
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        near = None if config.id in gym.registry else did_you_mean(config.id, gym.registry)
+        hint = near or str(error).splitlines()[0]
         raise ConfigError(
             "env.id", config.id, "a registered Gymnasium environment (plugins may add some)", hint
         ) from error
@@ -189,9 +190,11 @@ def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
     return EpisodeRecorder(env, index)
 
 
-def _in_worker(maker: partial[gym.Env]) -> gym.Env:
-    # Ctrl-C reaches the whole process group, but only the trainer decides how the run ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _in_worker(maker: partial[gym.Env], trainer: int) -> gym.Env:
+    # Ctrl-C and the signals of batch systems reach a whole process group, but only the trainer
+    # decides how the run ends: its workers leave the group.
+    if os.getpid() != trainer:  # which makes one environment as well, to look at its spaces
+        os.setpgid(0, 0)
     return maker()
 
 

@@ -39,6 +39,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     load_plugins(config.plugins)
     from trainers.build import build, observe
 
+    logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer it makes
     if resume_from is not None and _is_finished(config, run_dir):
         print(f"{run_dir} is finished: {_end(config)} frames", file=sys.stderr)
         return FINISHED
@@ -125,7 +126,7 @@ def _farewell(run_dir: Path, trainer: Trainer, resumable: bool) -> str:
     end = f"ended at frame {trainer.frames}, update {trainer.updates}{why}"
     if not resumable:
         return f"{end}; THE LAST CHECKPOINT COULD NOT BE WRITTEN, see train.log"
-    if trainer.finished and not trainer.stop_reason:
+    if trainer.frames >= trainer.total_frames and trainer.finished:
         return f"{end}; metrics in {run_dir / 'metrics.jsonl'}, best policy in {run_dir / 'best'}"
     return f"{end}; go on with: python scripts/train.py resume={run_dir}"
 

@@ -458,15 +458,12 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict` into a trainer built the same way.
 
-        Raises:
-            ValueError: the checkpoint holds the state of hooks that are not registered here.
+        Hooks may have come or gone (logging is free to change): what has no counterpart is named
+        in a warning.
         """
         owners = {name: owner for name, owner in self._owners.items() if _has_state(owner)}
-        if unknown := sorted(set(state["hooks"]) - set(owners)):
-            raise ValueError(
-                f"the checkpoint holds the state of hooks that are not registered: {unknown}; "
-                f"registered with a state: {sorted(owners)}"
-            )
+        for name in sorted(set(state["hooks"]) - set(owners)):
+            logger.warning("the checkpoint knows a hook %r, this run does not: dropped", name)
         for name in sorted(set(owners) - set(state["hooks"])):
             logger.warning("the checkpoint knows no hook %r: it starts fresh", name)
         for key, value in state["clock"].items():
@@ -477,8 +474,8 @@ class Trainer:
         self._rollout = None if rollout is None else _rollout_from(rollout)
         if hasattr(self.collector, "load_state_dict"):
             self.collector.load_state_dict(state["collector"])
-        for name, hook_state in state["hooks"].items():
-            owners[name].load_state_dict(hook_state)
+        for name in owners.keys() & state["hooks"].keys():
+            owners[name].load_state_dict(state["hooks"][name])
         self.metrics.load_state_dict(state["metrics"])
         self.stopwatch.load_state_dict(state["stopwatch"])
         # Last: rebuilding the rest may have drawn random numbers.

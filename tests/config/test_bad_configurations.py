@@ -52,6 +52,7 @@ algo.batch_size=9 algo.buffer_size=8   | algo.batch_size        | at most algo.b
 algo.utd_ratio=0                       | algo.utd_ratio         | above 0
 algo.storage=disk                      | algo.storage: got "disk" | memory or memmap or device
 algo.loss_function=smoth_l1            | algo.loss_function     | did you mean smooth_l1?
+algo.target_entropy=nan                | algo.target_entropy    | auto or a number
 algo.target_entropy=atuo               | algo.target_entropy    | did you mean auto?
 algo.min_alpha=2 algo.max_alpha=1      | algo.min_alpha: got 2  | at most algo.max_alpha=1
 algo.max_alpha=0.5                     | algo.alpha_init: got 1.0 | at most algo.max_alpha=0.5

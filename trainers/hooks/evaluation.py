@@ -15,7 +15,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from trainers import checkpoint
 from trainers.envs import Envs
-from trainers.seeding import episode_seed
+from trainers.seeding import episode_seed, own_randomness
 from trainers.trainer import Trainer
 
 MAX_PARALLEL_EPISODES = 10
@@ -71,7 +71,8 @@ class Evaluate:
     def _evaluate(self, trainer: Trainer) -> None:
         with trainer.stopwatch.paused():
             if self._envs is None:
-                self._envs = self.make_envs(min(len(self.seeds), MAX_PARALLEL_EPISODES))
+                with own_randomness(self.seeds[0]):  # an environment may draw when it is made
+                    self._envs = self.make_envs(min(len(self.seeds), MAX_PARALLEL_EPISODES))
             returns, lengths = run_episodes(
                 self.policy, self._envs, self.seeds, deterministic=self.deterministic
             )
@@ -125,8 +126,7 @@ def run_episodes(
     kind = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
     training = policy.training
     policy.eval()
-    with torch.random.fork_rng(), torch.no_grad(), set_exploration_type(kind):
-        torch.manual_seed(seeds[0])
+    with own_randomness(seeds[0]), torch.no_grad(), set_exploration_type(kind):
         observation = envs.reset(seeds[: envs.num_envs])
         while any(e is not None for e in running):
             data = TensorDict({"observation": observation.to(device)}, [envs.num_envs])

@@ -34,6 +34,7 @@ class TargetUpdate:
         self.interval = interval
         self._targets: list[torch.Tensor] = []
         self._sources: list[torch.Tensor] = []
+        self._counters: list[tuple[torch.Tensor, torch.Tensor]] = []
         names = [n for n, _ in loss.named_children() if n.startswith("target_")]
         if not names:
             raise ValueError(f"{type(loss).__name__} has no target networks to update")
@@ -43,12 +44,18 @@ class TargetUpdate:
         for name in names:
             sources = getattr(loss, name.removeprefix("target_"))
             for key, target in getattr(loss, name).items(True, True):
-                self._targets.append(target.data)
-                self._sources.append(sources.get(key).data)
+                source = sources.get(key)
+                if target.is_floating_point():
+                    self._targets.append(target.data)
+                    self._sources.append(source.data)
+                else:  # a batch norm's, for one: there is no average of whole numbers
+                    self._counters.append((target.data, source.data))
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
         if trainer.updates % self.interval == 0:
             torch._foreach_lerp_(self._targets, self._sources, self.tau)  # type: ignore  # no stub
+            for target, source in self._counters:
+                target.copy_(source)
 
 
 class StepUpdater:

@@ -9,9 +9,11 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torch.nn import functional
 from torchrl.objectives import SACLoss
-from torchrl.objectives.utils import distance_loss
+from torchrl.objectives.utils import _cache_values, distance_loss
 
 from trainers.networks import StateActionValue, TanhNormalActor
+
+_Layers = list[tuple[Tensor, Tensor]]
 
 
 class FastSACLoss(SACLoss):
@@ -47,18 +49,19 @@ class FastSACLoss(SACLoss):
         observation, action = tensordict["observation"], tensordict["action"]
         reward, terminated = tensordict["next", "reward"], tensordict["next", "terminated"]
         alpha = self._alpha
+        layers, target_layers = self._cached_layers
         with torch.no_grad():
             next_observation = tensordict["next", "observation"]
             next_action, next_log_prob = actor.sample_and_log_prob(next_observation)
-            next_q = self._q(self.target_qvalue_network_params, next_observation, next_action)
+            next_q = self._q(target_layers, next_observation, next_action)
             next_value = (next_q - alpha * next_log_prob.unsqueeze(-1)).amin(0)
             target = reward + self._gamma * ~terminated * next_value
-        q = self._q(self.qvalue_network_params, observation, action)
+        q = self._q(layers, observation, action)
         target = target.expand_as(q)
         loss_qvalue = distance_loss(q, target, self.loss_function).mean((1, 2)).sum()
 
         new_action, log_prob = actor.sample_and_log_prob(observation)
-        detached = self._cached_detached_qvalue_params
+        detached = [(weight.detach(), bias.detach()) for weight, bias in layers]
         new_q = self._q(detached, observation, new_action).amin(0).squeeze(-1)
         loss_actor = (alpha * log_prob - new_q).mean()
         log_prob = log_prob.detach()
@@ -78,17 +81,32 @@ class FastSACLoss(SACLoss):
     def _gamma(self) -> Any:
         return self.value_estimator.gamma
 
-    def _q(self, params: Any, observation: Tensor, action: Tensor) -> Tensor:
-        """Q-values ``[critics, B, 1]`` by the stacked parameters ``[critics, ...]``."""
+    @property
+    @_cache_values  # until the parameters are moved to another device
+    def _cached_layers(self) -> tuple[_Layers, _Layers]:
+        """Stacked weights and biases of the critics' linear layers, and of their targets'."""
         _, template = self._networks_used
-        inputs = torch.cat([observation, action], -1)
-        values = [inputs] * self.num_qvalue_nets
-        for index, layer in enumerate(template.net):
+        keys = [
+            ("module", "net", str(index))
+            for index, layer in enumerate(template.net)
+            if isinstance(layer, nn.Linear)
+        ]
+        current, target = self.qvalue_network_params, self.target_qvalue_network_params
+        return (
+            [(current[(*key, "weight")], current[(*key, "bias")]) for key in keys],
+            [(target[(*key, "weight")], target[(*key, "bias")]) for key in keys],
+        )
+
+    def _q(self, layers: _Layers, observation: Tensor, action: Tensor) -> Tensor:
+        """Q-values ``[critics, B, 1]`` by stacked parameters ``[critics, ...]``."""
+        _, template = self._networks_used
+        values = [torch.cat([observation, action], -1)] * self.num_qvalue_nets
+        remaining = iter(layers)
+        for layer in template.net:
             if isinstance(layer, nn.Linear):
-                weights = params["module", "net", str(index), "weight"].unbind()
-                biases = params["module", "net", str(index), "bias"].unbind()
-                layers = zip(values, weights, biases, strict=True)
-                values = [functional.linear(x, weight, bias) for x, weight, bias in layers]
+                weights, biases = next(remaining)
+                each = zip(values, weights.unbind(), biases.unbind(), strict=True)
+                values = [functional.linear(x, weight, bias) for x, weight, bias in each]
             else:
                 values = [layer(x) for x in values]
         return torch.stack(values)

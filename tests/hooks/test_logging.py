@@ -1,0 +1,352 @@
+"""What is measured, and when a line of it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import Constant, Lines, StubTrainer, make_trainer, stub
+from tensordict import TensorDict
+from torch import nn
+from torch.optim import SGD
+
+from trainers.hooks import (
+    LogEpisodes,
+    LogGradNorm,
+    LogLearningRates,
+    LogLosses,
+    LogScalar,
+    LogUpdateRatio,
+    WriteMetrics,
+    norm,
+)
+from trainers.metrics import STATISTICS
+from trainers.trainer import Epochs, Phase, UpdateRatio
+
+# ------------------------------------------------------------------- LogScalar
+
+
+def test_statistics_of_an_entry_over_several_rollouts() -> None:
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=(3, 2, 5, 1))
+    trainer, hook = stub(), LogScalar(("next", "reward"), "train/reward", STATISTICS)
+    for chunk in rewards:
+        hook(trainer, TensorDict({"next": {"reward": torch.from_numpy(chunk)}}, [2, 5]))
+    assert trainer.metrics.flush() == pytest.approx(
+        {
+            "train/reward": rewards.mean(),
+            "train/reward_min": rewards.min(),
+            "train/reward_max": rewards.max(),
+            "train/reward_std": rewards.std(),
+        }
+    )
+
+
+def test_the_last_data_of_a_stage_is_looked_at_first() -> None:
+    trainer = stub()
+    batch = TensorDict({"alpha": torch.tensor(1.0), "index": torch.tensor([3, 5])})
+    losses = TensorDict({"alpha": torch.tensor(2.0)})
+    LogScalar("alpha")(trainer, batch, losses)
+    LogScalar("index")(trainer, batch, losses)
+    assert trainer.metrics.flush() == {"train/alpha": 2.0, "train/index": 4.0}
+
+
+def test_an_entry_may_be_turned_into_another_number() -> None:
+    trainer = stub()
+    actions = TensorDict({"action": torch.tensor([[3.0, 4.0], [0.0, 1.0]])}, [2])
+    LogScalar("action", "train/action_norm", of=norm)(trainer, actions)
+    assert trainer.metrics.flush() == {"train/action_norm": 3.0}
+
+
+def test_a_missing_entry_is_named_with_those_there_are() -> None:
+    with pytest.raises(KeyError, match=r"'nosuch'.*'action'"):
+        LogScalar("nosuch")(stub(), TensorDict({"action": torch.ones(1)}))
+
+
+def test_an_unknown_statistic_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"median.*mean"):
+        LogScalar("action", statistics=("median",))
+
+
+def test_two_entries_are_logged_side_by_side() -> None:
+    trainer = make_trainer(total_frames=1)
+    trainer.register_hook("post_collect", LogScalar("observation"))
+    trainer.register_hook("post_collect", LogScalar(("next", "reward")))
+    trainer.train()
+    assert trainer.metrics.flush() == {"train/observation": 0.0, "train/next_reward": 0.0}
+
+
+# ------------------------------------------------------------------- LogLosses
+
+
+def test_a_logged_loss_is_the_mean_over_all_updates_since_the_last_line() -> None:
+    loss = Constant()
+    trainer, lines = make_trainer(loss, total_frames=6, updates=UpdateRatio(2.5, 1)), Lines()
+    expected: list[dict[str, float]] = []
+    losses_seen: list[tuple[float, float]] = []
+
+    def by_hand(trainer: Any, batch: Any, losses: TensorDict) -> None:
+        losses_seen.append((losses["loss_fit"].item(), losses["guess"].item()))
+
+    def average(trainer: Any, rollout: Any) -> None:
+        if trainer.frames % 3 == 0:
+            fit, guess = np.mean(losses_seen, 0)
+            expected.append({"loss/fit": fit, "train/guess": guess, "updates": trainer.updates})
+            losses_seen.clear()
+
+    trainer.register_hook("post_optim", by_hand)
+    trainer.register_hook("post_steps", average)
+    trainer.register_hook("post_optim", LogLosses())
+    trainer.register_hook("post_steps", WriteMetrics([lines], interval=3))
+    trainer.train()
+    assert [line["updates"] for line in lines.lines] == [5, 12]
+    for line, mean in zip(lines.lines, expected, strict=True):
+        assert {key: line[key] for key in mean} == pytest.approx(mean)
+
+
+def test_losses_of_a_delayed_phase_are_averaged_over_its_own_updates() -> None:
+    first, second = Constant(), Constant()
+    values = iter(range(10))
+
+    def delayed(batch: Any) -> TensorDict:
+        second(batch)
+        return TensorDict({"loss_delayed": 0 * second.guess.sum() + float(next(values))})
+
+    trainer = make_trainer(first, total_frames=1, updates=Epochs(minibatches=6))
+    trainer.phases = [
+        Phase(first, SGD(first.parameters(), 0.1)),
+        Phase(delayed, SGD(second.parameters(), 0.1), every=2),
+    ]
+    trainer.register_hook("post_optim", LogLosses())
+    trainer.train()
+    assert trainer.metrics.flush()["loss/delayed"] == 1.0  # of 0, 1, 2
+
+
+def test_only_scalars_of_a_loss_are_logged() -> None:
+    trainer = stub()
+    losses = TensorDict({"loss_q": torch.ones(()), "td_error": torch.ones(4), "kl": torch.ones(1)})
+    LogLosses()(trainer, TensorDict(), losses)
+    assert trainer.metrics.flush() == {"loss/q": 1.0, "train/kl": 1.0}
+
+
+# ----------------------------------------------------------------- LogEpisodes
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7, 28])
+@pytest.mark.parametrize("saved", [False, True])
+def test_episodes_are_summed_over_rollouts(steps: int, saved: bool) -> None:
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=(3, 28))
+    dones = rng.random((3, 28)) < 0.2
+    returns = []
+    lengths = []
+    for env in range(3):
+        ends = np.flatnonzero(dones[env]) + 1
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            returns.append(rewards[env, begin:end].sum())
+            lengths.append(end - begin)
+    assert len(returns) > 6
+
+    trainer, hook = stub(), LogEpisodes()
+    for begin in range(0, 28, steps):
+        if saved:
+            state, hook = hook.state_dict(), LogEpisodes()
+            hook.load_state_dict(state)
+        part = slice(begin, begin + steps)
+        following = {
+            "reward": torch.from_numpy(rewards[:, part]).unsqueeze(-1),
+            "done": torch.from_numpy(dones[:, part]).unsqueeze(-1),
+        }
+        hook(trainer, TensorDict({"next": following}, [3, steps]))
+    assert trainer.metrics.flush() == pytest.approx(
+        {"train/episode_return": np.mean(returns), "train/episode_length": np.mean(lengths)}
+    )
+
+
+def test_a_saved_sum_is_not_the_running_one() -> None:
+    trainer, hook = stub(), LogEpisodes()
+    rollout = TensorDict(
+        {"next": {"reward": torch.ones(1, 1), "done": torch.zeros(1, 1, dtype=torch.bool)}}, [1]
+    )
+    hook(trainer, rollout)
+    state = hook.state_dict()
+    other = LogEpisodes()
+    other.load_state_dict(state)
+    other(trainer, rollout)
+    assert other.state_dict()["returns"].tolist() == [2.0]
+    assert hook.state_dict()["returns"].tolist() == [1.0]
+    assert state["returns"].tolist() == [1.0]
+
+
+def test_rollouts_without_environments_are_one_environment() -> None:
+    trainer, hook = stub(), LogEpisodes()
+    done = torch.tensor([[False], [True], [False]])
+    hook(trainer, TensorDict({"next": {"reward": torch.ones(3, 1), "done": done}}, [3]))
+    hook(trainer, TensorDict({"next": {"reward": torch.ones(3, 1), "done": done}}, [3]))
+    assert trainer.metrics.flush() == {"train/episode_return": 2.5, "train/episode_length": 2.5}
+
+
+# ------------------------------------------------------------------ the others
+
+
+def test_the_norm_of_all_gradients() -> None:
+    one, two = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+    unused = nn.Parameter(torch.zeros(1))
+    one.grad, two.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
+    trainer, hook = stub(), LogGradNorm(iter([one, two, unused]))
+    hook(trainer, TensorDict(), TensorDict())
+    one.grad = torch.tensor([0.0, 0.0])
+    hook(trainer, TensorDict(), TensorDict())
+    assert trainer.metrics.flush() == {"train/grad_norm": 4.5}
+
+
+def test_the_learning_rate_of_every_group() -> None:
+    one, two, three = (nn.Parameter(torch.zeros(1)) for _ in range(3))
+    named = [{"params": [one], "lr": 0.1, "name": "actor"}, {"params": [two], "lr": 0.2}]
+    trainer = stub()
+    trainer.phases = [Phase(Constant(), [SGD(named)]), Phase(Constant(), SGD([three], 0.3))]
+    LogLearningRates()(trainer, TensorDict())
+    assert trainer.metrics.flush() == {
+        "train/lr/actor": 0.1,
+        "train/lr/1": 0.2,
+        "train/lr/0": 0.3,
+    }
+
+
+def test_the_achieved_update_ratio() -> None:
+    trainer, hook = stub(frames=10), LogUpdateRatio(init_random_frames=10)
+    hook(trainer, TensorDict())
+    assert trainer.metrics.flush() == {}
+    trainer.advance(frames=20, updates=30)
+    hook(trainer, TensorDict())
+    assert trainer.metrics.flush() == {"train/update_ratio": 1.5}
+
+
+# ---------------------------------------------------------------- WriteMetrics
+
+
+class Clock(StubTrainer):
+    """A stub whose stopwatch is set by hand."""
+
+    def advance(self, frames: int = 1, updates: int = 0, seconds: float = 1.0) -> None:
+        super().advance(frames, updates)
+        state = self.stopwatch.state_dict()
+        state["seconds"] += seconds
+        self.stopwatch.load_state_dict(state)
+
+
+def clock(**given: int) -> Any:
+    """A `Clock`, typed as anything."""
+    return Clock(**given)
+
+
+def test_a_line_is_written_whenever_the_clock_crosses_a_multiple() -> None:
+    trainer, lines = clock(), Lines()
+    write = WriteMetrics([lines], interval=10)
+    for _ in range(9):
+        trainer.advance(frames=4, updates=2, seconds=2.0)
+        trainer.metrics.add("x", float(trainer.frames))
+        write(trainer, TensorDict())
+    rates = {"time/frames_per_s": 2.0, "time/updates_per_s": 1.0}
+    assert lines.lines == [
+        {"frames": 12, "updates": 6, "seconds": 6.0, "x": 8.0, **rates},
+        {"frames": 20, "updates": 10, "seconds": 10.0, "x": 18.0, **rates},
+        {"frames": 32, "updates": 16, "seconds": 16.0, "x": 28.0, **rates},
+    ]
+    assert write.last_line == lines.lines[-1]
+
+
+def test_rates_leave_out_what_was_paused() -> None:
+    trainer, lines = clock(), Lines()
+    write = WriteMetrics([lines], interval=10)
+    trainer.advance(frames=10, updates=0, seconds=5.0)
+    write(trainer, TensorDict())
+    trainer.stopwatch.load_state_dict({"seconds": 105.0, "paused_seconds": 98.0})
+    trainer.iteration_start, trainer.frames, trainer.updates = 10, 20, 8
+    write(trainer, TensorDict())
+    assert lines.lines[1] == {
+        "frames": 20,
+        "updates": 8,
+        "seconds": 105.0,
+        "time/frames_per_s": 5.0,
+        "time/updates_per_s": 4.0,
+    }
+
+
+def test_a_line_is_due_when_another_hook_says_so() -> None:
+    trainer, lines = clock(), Lines()
+    write = WriteMetrics([lines], interval=100)
+    for frames in range(1, 5):
+        trainer.advance()
+        if frames == 3:
+            trainer.metrics.set("eval/episode_return", 1.0)
+            trainer.metrics.line_due = True
+        write(trainer, TensorDict())
+    assert [line["frames"] for line in lines.lines] == [3]
+    assert lines.lines[0]["eval/episode_return"] == 1.0
+
+
+def test_without_an_interval_only_what_is_due_is_written() -> None:
+    trainer, lines = clock(), Lines()
+    write = WriteMetrics([lines], interval=0)
+    for _ in range(5):
+        trainer.advance(frames=100)
+        write(trainer, TensorDict())
+    assert lines.lines == []
+
+
+@pytest.mark.parametrize(
+    ("more_frames", "due", "interrupted", "expected"),
+    [
+        (1, False, False, [10, 11]),
+        (0, True, False, [10, 10]),
+        (0, False, False, [10]),
+        (1, True, True, [10]),
+    ],
+)
+def test_the_end_writes_what_is_left_unless_the_run_goes_on(
+    more_frames: int, due: bool, interrupted: bool, expected: list[int]
+) -> None:
+    trainer, lines = clock(), Lines()
+    write = WriteMetrics([lines, lines], interval=10)
+    trainer.advance(frames=10)
+    write(trainer, TensorDict())
+    if more_frames:
+        trainer.advance(frames=more_frames)
+    trainer.metrics.line_due = due
+    trainer.interrupted = interrupted
+    write.finish(trainer)
+    assert [line["frames"] for line in lines.lines[::2]] == expected
+    assert lines.closed == 2
+
+
+def test_an_open_line_survives_a_resume() -> None:
+    class Journal(Lines):
+        restored: Any = None
+
+        def state_dict(self) -> dict[str, int]:
+            return {"bytes": 7}
+
+        def load_state_dict(self, state: Any) -> None:
+            self.restored = state
+
+    def opened(logger: Lines) -> tuple[Any, WriteMetrics]:
+        trainer, write = clock(), WriteMetrics([logger, Lines()], interval=10)
+        trainer.advance(frames=10, seconds=10.0)
+        write(trainer, TensorDict())
+        trainer.advance(frames=6, updates=3, seconds=2.0)
+        write(trainer, TensorDict())
+        return trainer, write
+
+    straight, resumed = Journal(), Journal()
+    trainer, write = opened(straight)
+    other = WriteMetrics([resumed, Lines()], interval=10)
+    other.load_state_dict(write.state_dict())
+    assert resumed.restored == {"bytes": 7}
+    trainer.advance(frames=6, updates=3, seconds=2.0)
+    write(trainer, TensorDict())
+    other(trainer, TensorDict())
+    assert resumed.lines == straight.lines[-1:]
+    assert resumed.lines[0]["time/frames_per_s"] == 3.0

@@ -1,0 +1,111 @@
+"""The replay buffer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import Rollouts, assert_same, make_trainer, stub
+from tensordict import TensorDict
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
+
+from trainers import checkpoint
+from trainers.hooks import Replay
+from trainers.trainer import UpdateRatio
+
+STORAGES = {
+    "memory": LazyTensorStorage,
+    "memmap": LazyMemmapStorage,
+    "device": lambda size: LazyTensorStorage(size, device="cpu"),
+}
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize(("num_envs", "steps"), [(1, 1), (3, 1), (2, 5)])
+def test_every_frame_is_stored_once_warm_up_included(
+    storage: str, num_envs: int, steps: int
+) -> None:
+    buffer = ReplayBuffer(storage=STORAGES[storage](100), batch_size=4)
+    replay = Replay(buffer)
+    trainer = make_trainer(
+        collector=Rollouts(num_envs, steps),
+        total_frames=30,
+        updates=UpdateRatio(1.0, init_random_frames=20),
+    )
+    trainer.register_hook("post_collect", replay.extend)
+    trainer.register_hook("process_optim_batch", replay.sample)
+    trainer.train()
+    assert buffer[:]["observation"].flatten().tolist() == list(range(30))
+    assert buffer[:]["next", "observation"].flatten().tolist() == list(range(1, 31))
+    assert trainer.updates == 10
+
+
+def test_the_oldest_frames_make_room() -> None:
+    buffer = ReplayBuffer(storage=LazyTensorStorage(7))
+    replay, rollouts = Replay(buffer), Rollouts(2, 2)
+    for _ in range(3):
+        replay.extend(stub(), rollouts.rollout())
+    assert buffer[:]["observation"].flatten().tolist() == [7, 8, 9, 10, 11, 5, 6]
+
+
+def test_batches_are_drawn_uniformly_and_are_copies() -> None:
+    torch.manual_seed(0)
+    buffer = ReplayBuffer(storage=LazyTensorStorage(10))
+    replay = Replay(buffer, batch_size=5_000)
+    replay.extend(stub(), Rollouts(2, 5).rollout())
+    batch = replay.sample(stub(), TensorDict())
+    assert batch.batch_size == (5_000,)
+    observation = batch["observation"].flatten()
+    assert torch.bincount(observation.long()).tolist() == pytest.approx([500] * 10, abs=90)
+    assert torch.equal(batch["next", "observation"].flatten(), observation + 1)
+    batch.zero_()
+    assert buffer[:]["observation"].sum() == 45
+
+
+def test_the_batch_size_is_the_buffer_s_own_by_default() -> None:
+    replay = Replay(ReplayBuffer(storage=LazyTensorStorage(10), batch_size=3))
+    replay.extend(stub(), Rollouts(2, 5).rollout())
+    assert replay.sample(stub(), TensorDict()).batch_size == (3,)
+
+
+def test_batches_go_where_they_are_needed() -> None:
+    replay = Replay(ReplayBuffer(storage=LazyTensorStorage(10)), 3, device="meta")
+    replay.extend(stub(), Rollouts(2, 5).rollout())
+    assert replay.sample(stub(), TensorDict())["observation"].device.type == "meta"
+
+
+def _make(storage: str, sampler: Any, size: int = 10) -> Replay:
+    given = {} if sampler is None else {"sampler": sampler()}
+    return Replay(ReplayBuffer(storage=STORAGES[storage](size), batch_size=4, **given))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("rollouts", [0, 2, 3, 7])
+@pytest.mark.parametrize("sampler", [None, SamplerWithoutReplacement])
+def test_a_buffer_survives_a_checkpoint(
+    storage: str, rollouts: int, sampler: Any, tmp_path: Path
+) -> None:
+    """Empty, partly filled, after one wrap-around and after several: the cursor is in place."""
+    first, second = _make(storage, sampler), _make(storage, sampler)
+    source = Rollouts(2, 2)
+    for _ in range(rollouts):
+        first.extend(stub(), source.rollout())
+    if rollouts:
+        first.sample(stub(), TensorDict())
+    second.extend(stub(), Rollouts(1, 3).rollout())  # what it held before is gone
+    checkpoint.save(tmp_path / "c", first.state_dict())
+    second.load_state_dict(checkpoint.load(tmp_path / "c"))
+    assert len(second.buffer) == len(first.buffer) == min(10, 4 * rollouts)
+    for _ in range(4):
+        rollout = source.rollout()
+        drawn = []
+        for replay in (first, second):
+            replay.extend(stub(), rollout)
+            torch.manual_seed(5)
+            drawn.append(replay.sample(stub(), TensorDict()).to_dict())
+        assert_same(*drawn)
+        assert_same(first.buffer[:].to_dict(), second.buffer[:].to_dict())
+    assert_same(first.state_dict(), second.state_dict())

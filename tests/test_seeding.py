@@ -50,9 +50,14 @@ def test_a_part_may_have_its_own_randomness() -> None:
     seeding.seed_everything(1)
     before = draw()
     seeding.seed_everything(1)
-    with pytest.raises(KeyError), seeding.own_randomness(7):
-        assert draw() == expected
-        raise KeyError
+
+    def fail() -> None:
+        with seeding.own_randomness(7):
+            assert draw() == expected
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert draw() == before
 
 

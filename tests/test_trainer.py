@@ -784,10 +784,33 @@ def test_a_run_stopped_between_two_updates_pays_the_rest_first(tmp_path: Path) -
     ]
 
 
-def test_the_state_of_an_unknown_hook_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    saved, plain = make_trainer(), make_trainer()
-    saved.register_hook("post_steps", Counter(), name="mine")
-    with pytest.raises(ValueError, match=r"not registered: \['mine'\]"):
-        plain.load_state_dict(saved.state_dict())
-    saved.load_state_dict(plain.state_dict())
-    assert "knows no hook 'mine'" in caplog.text
+def test_an_ended_run_can_be_saved_though_its_collector_is_closed() -> None:
+    class Strict(Rollouts):
+        def state_dict(self) -> dict[str, int]:
+            assert not self.closed
+            return super().state_dict()
+
+    trainer = make_trainer(collector=Strict(), total_frames=3)
+    trainer.train()
+    assert trainer.state_dict()["collector"] == {"rollouts": 3}
+
+
+def test_a_collector_without_a_state_can_be_used() -> None:
+    source = Rollouts()
+    trainer = make_trainer(collector=(source.rollout() for _ in range(5)), total_frames=5)
+    trainer.train()
+    assert trainer.state_dict()["collector"] == {}
+    make_trainer(collector=iter(())).load_state_dict(trainer.state_dict())
+
+
+def test_hooks_that_came_or_went_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    before, after = make_trainer(total_frames=3), make_trainer(total_frames=3)
+    for trainer, name in ((before, "gone"), (after, "new")):
+        trainer.register_hook("post_steps", Counter(), name="kept")
+        trainer.register_hook("post_steps", Counter(), name=name)
+    before.train()
+    after.load_state_dict(before.state_dict())
+    assert after.state_dict()["hooks"] == {"kept": {"count": 3}, "new": {"count": 0}}
+    assert "knows a hook 'gone', this run does not: dropped" in caplog.text
+    assert "knows no hook 'new': it starts fresh" in caplog.text
+    assert "'kept'" not in caplog.text

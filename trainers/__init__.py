@@ -1,1 +1,54 @@
 """A hook-driven trainer on TorchRL."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainers.algorithms.sac import SACTrainer
+    from trainers.collectors import GymCollector
+    from trainers.config import EnvConfig, SACConfig, TrainConfig
+    from trainers.envs import Envs
+    from trainers.errors import NonFiniteError
+    from trainers.stages import Stage
+    from trainers.trainer import Epochs, Phase, Trainer, UpdateRatio, every
+
+# Loaded when first used: a wrong command line is answered without waiting for torch.
+_HOMES = {
+    "EnvConfig": "config",
+    "Envs": "envs",
+    "Epochs": "trainer",
+    "GymCollector": "collectors",
+    "NonFiniteError": "errors",
+    "Phase": "trainer",
+    "SACConfig": "config",
+    "SACTrainer": "algorithms.sac",
+    "Stage": "stages",
+    "TrainConfig": "config",
+    "Trainer": "trainer",
+    "UpdateRatio": "trainer",
+    "every": "trainer",
+}
+
+__all__ = [
+    "EnvConfig",
+    "Envs",
+    "Epochs",
+    "GymCollector",
+    "NonFiniteError",
+    "Phase",
+    "SACConfig",
+    "SACTrainer",
+    "Stage",
+    "TrainConfig",
+    "Trainer",
+    "UpdateRatio",
+    "every",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"trainers.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'trainers' has no attribute {name!r}")

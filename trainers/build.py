@@ -32,6 +32,7 @@ from trainers.hooks import (
 )
 from trainers.loggers import make_loggers
 from trainers.losses.sac import FastSACLoss
+from trainers.metrics import STATISTICS
 from trainers.networks import ActingPolicy, StateActionValue, TanhNormalActor, critic_ensemble
 from trainers.seeding import seed_everything
 from trainers.stages import Stage
@@ -133,7 +134,7 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     if log.episodes:
         on(Stage.POST_COLLECT, LogEpisodes())
     if log.reward:
-        on(Stage.POST_COLLECT, LogScalar(("next", "reward"), "train/reward"))
+        on(Stage.POST_COLLECT, LogScalar(("next", "reward"), "train/reward", STATISTICS))
     if log.done_rate:
         on(Stage.POST_COLLECT, LogScalar(("next", "done"), "train/done_rate"))
     if log.norms:

@@ -20,7 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
 from trainers.config import ConfigError, EnvConfig
-from trainers.config.errors import did_you_mean
+from trainers.config.env_id import check_env_id
 
 
 class Envs:
@@ -168,14 +168,12 @@ def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
     arguments = dict(config.kwargs)
     if config.max_episode_steps is not None:
         arguments["max_episode_steps"] = config.max_episode_steps
+    check_env_id(config)
     try:
         env = gym.make(config.id, **arguments)
-    except (gym.error.Error, ModuleNotFoundError) as error:
-        near = None if config.id in gym.registry else did_you_mean(config.id, gym.registry)
-        hint = near or str(error).splitlines()[0]
-        raise ConfigError(
-            "env.id", config.id, "a registered Gymnasium environment (plugins may add some)", hint
-        ) from error
+    except (gym.error.Error, ModuleNotFoundError) as error:  # MuJoCo's old versions, say
+        reason = str(error).splitlines()[0]
+        raise ConfigError("env.id", config.id, "an environment that can be made", reason) from error
     except TypeError as error:
         raise ConfigError(
             "env.kwargs", config.kwargs, f"arguments of {config.id}", str(error)

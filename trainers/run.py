@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainers.config import TrainConfig, save_config
+from trainers.config.env_id import check_env_id
 from trainers.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     Raises:
         ConfigError: the input is wrong in a way that only shows now; nothing was written.
     """
-    _fix_threads(config)
     load_plugins(config.plugins)
+    check_env_id(config.env)
+    _fix_threads(config)
     from trainers.build import build, observe
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer it makes
@@ -46,11 +48,12 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     built = build(config)
     run_dir.mkdir(parents=True, exist_ok=True)
     with _logging_to(run_dir / "train.log"):
-        save_config(config, run_dir / "config.yaml")
         checkpoint = observe(built, config, run_dir)
         trainer = built.trainer
         if resume_from is not None:
             _resume(trainer, resume_from)
+        # Only now: a resume that failed leaves the configuration it could not follow as it was.
+        save_config(config, run_dir / "config.yaml")
         logger.info(_greeting(config, run_dir, trainer))
         logger.debug("%s", trainer)
         try:

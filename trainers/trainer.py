@@ -11,6 +11,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -213,6 +214,7 @@ class Trainer:
         self.interrupted = False
 
         self._rollout: TensorDictBase | None = None
+        self._last_collector_state: dict[str, Any] | None = None
         self._end_epochs = False
         self._hooks: dict[Stage, list[_Registered]] = {stage: [] for stage in Stage}
         self._owners: dict[str, Any] = {}
@@ -416,6 +418,9 @@ class Trainer:
     def _shutdown(self, error: BaseException | None) -> None:
         """Every shutdown hook runs and the collector is closed, whatever fails on the way; the
         first error wins."""
+        if error is None:
+            with suppress(Exception):  # a collector that cannot be saved can still be closed
+                self._last_collector_state = self._collector_state()
         close = getattr(self.collector, "shutdown", None)
         collector = [_Registered("collector", lambda _: close(), None)] if close else []
         for entry in [*self._hooks[Stage.SHUTDOWN], *collector]:
@@ -433,7 +438,6 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the run consists of, as nested tensors, numbers and strings."""
-        collector_state = getattr(self.collector, "state_dict", dict)()
         return {
             "clock": {
                 "frames": self.frames,
@@ -444,7 +448,7 @@ class Trainer:
             },
             "phases": [phase.state_dict() for phase in self.phases],
             "rollout": None if self._rollout is None else _rollout_state(self._rollout),
-            "collector": collector_state,
+            "collector": self._collector_state(),
             "hooks": {
                 name: owner.state_dict()
                 for name, owner in self._owners.items()
@@ -454,6 +458,12 @@ class Trainer:
             "stopwatch": self.stopwatch.state_dict(),
             "random": seeding.random_state(),
         }
+
+    def _collector_state(self) -> dict[str, Any]:
+        # A closed collector may not be able to tell, but a run that has ended can be saved.
+        if self._last_collector_state is not None:
+            return self._last_collector_state
+        return getattr(self.collector, "state_dict", dict)()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict` into a trainer built the same way.

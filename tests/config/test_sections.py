@@ -107,7 +107,7 @@ def test_a_configuration_survives_the_file(config: TrainConfig, tmp_path: Path) 
         "[1",
         "just text",
         "algo: {name: sac}",
-        "algo: !!python/object/apply:os.getcwd []",
+        "algo: !!python/object/apply:os.mkdir [ran]",
         "\x00",
     ],
 )
@@ -115,6 +115,7 @@ def test_a_damaged_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError):
         load_config(tmp_path / "config.yaml")
+    assert not Path("ran").exists()
     with pytest.raises(ConfigError, match=r"missing\.yaml"):
         load_config(tmp_path / "missing.yaml")
 

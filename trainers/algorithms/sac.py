@@ -43,11 +43,15 @@ def make_loss(
     config: SACConfig,
     loss_class: Any = SACLoss,
 ) -> Any:
-    """The loss with all of ``config``'s keywords; equations 5 to 7 and 18 of the paper."""
+    """The loss with all of ``config``'s keywords; equations 5 to 7 and 18 of the paper.
+
+    ``critics`` is one network, of which the loss makes ``config.num_critics``, or a list of them.
+    """
+    one = isinstance(critics, nn.Module)
     loss = loss_class(
         actor,
         critics,
-        num_qvalue_nets=config.num_critics,
+        num_qvalue_nets=config.num_critics if one else len(critics),
         loss_function=config.loss_function,
         alpha_init=config.alpha_init,
         min_alpha=config.min_alpha,

@@ -42,7 +42,7 @@ class Checkpoint:
             self.failed = False
             for old in checkpoints(self.directory)[self.keep :]:
                 shutil.rmtree(old, ignore_errors=True)
-        trainer.metrics.add("time/checkpoint_s", time.perf_counter() - begin, ("max",))
+        trainer.metrics.add("time/checkpoint_s", time.perf_counter() - begin)
 
 
 def checkpoints(directory: Path) -> list[Path]:

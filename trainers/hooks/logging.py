@@ -111,7 +111,7 @@ class LogEpisodes:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
-        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
+        self._returns, self._lengths = (np.asarray(state[k]).copy() for k in ("returns", "lengths"))
 
 
 class LogGradNorm:

@@ -1,0 +1,157 @@
+"""What a user might bring along: an environment, a loss, a critic and hooks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+from torchrl.objectives import SACLoss
+
+from trainers.plugins import hooks, losses, networks
+from trainers.trainer import Trainer
+
+TRAINERS: list[Trainer] = []
+CALLS: list[str] = []
+
+
+class Fragile(gym.Env):
+    """Episodes of four steps; in its step or reset number `at` it shows its `fault`."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+    def __init__(self, fault: str = "", at: int = 0) -> None:
+        self.fault, self.at = fault, at
+        self.steps = self.resets = self.step_number = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.resets += 1
+        self.step_number = 0
+        if self._shows("raises in reset", self.resets):
+            raise RuntimeError("the door is locked")
+        return self._observation("nan in reset", self.resets), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        self.step_number += 1
+        if self._shows("raises", self.steps):
+            raise RuntimeError("the wheel came off")
+        reward = np.nan if self._shows("nan reward", self.steps) else float(action[0])
+        return self._observation("nan", self.steps), reward, self.step_number == 4, False, {}
+
+    def _observation(self, fault: str, number: int) -> np.ndarray:
+        observation = self.np_random.normal(size=2)
+        if self._shows(fault, number):
+            observation[1] = np.nan
+        if self._shows("inf", number):
+            observation[0] = -np.inf
+        return observation
+
+    def _shows(self, fault: str, number: int) -> bool:
+        return self.fault == fault and number == self.at
+
+
+class Free(Fragile):
+    """Its actions know no bounds."""
+
+    action_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+
+
+gym.register("mine/Fragile-v0", Fragile, disable_env_checker=True)
+gym.register("mine/Free-v0", Free, disable_env_checker=True)
+
+
+@losses.register("my_loss")
+class MyLoss(SACLoss):
+    """SAC's loss and a scalar more; in update `NAN_AT` its critics' loss is NaN."""
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        result = super().forward(tensordict)
+        result["mine"] = torch.tensor(42.0)
+        CALLS.append("loss")
+        if len(CALLS) == int(os.environ.get("NAN_AT", "0")):
+            result["loss_qvalue"] = result["loss_qvalue"] * torch.nan
+        return result
+
+
+@networks.register("my_critic")
+class MyCritic(nn.Module):
+    """A linear one."""
+
+    def __init__(self, num_observations: int, num_actions: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(num_observations + num_actions, 1)
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        CALLS.append("critic")
+        return self.linear(torch.cat([observation, action], -1))
+
+
+@hooks.register("spy")
+def spy(trainer: Trainer) -> None:
+    """Lets a test look at the trainer."""
+    TRAINERS.append(trainer)
+
+
+@hooks.register("count")
+def count(trainer: Trainer) -> None:
+    """Adds a number to the metrics."""
+    trainer.register_hook("post_steps", Count())
+
+
+class Count:
+    """Counts iterations, over resumes."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        self.number += 1
+        trainer.metrics.set("train/iterations", self.number)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"number": self.number}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.number = state["number"]
+
+
+@hooks.register("signal")
+def send(trainer: Trainer) -> None:
+    """Sends this process the signal `SIGNAL` in update `UPDATE`, or else at frame `FRAME`."""
+    number = signal.Signals[os.environ["SIGNAL"]]
+
+    def in_update(trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
+        if trainer.updates == int(os.environ["UPDATE"]):
+            os.kill(os.getpid(), number)
+
+    def at_frame(trainer: Trainer, rollout: TensorDictBase) -> None:
+        if trainer.frames == int(os.environ["FRAME"]):
+            os.kill(os.getpid(), number)
+
+    if "UPDATE" in os.environ:
+        trainer.register_hook("post_optim", in_update)
+    else:
+        trainer.register_hook("post_collect", at_frame)
+
+
+@hooks.register("insist")
+def insist(trainer: Trainer) -> None:
+    """Sends this process SIGTERM, and a while later, the hook not at its end yet, once more."""
+
+    def twice(trainer: Trainer, rollout: TensorDictBase) -> None:
+        if trainer.frames == int(os.environ["FRAME"]):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(float(os.environ["PAUSE"]))
+            os.kill(os.getpid(), signal.SIGTERM)
+            CALLS.append("survived")
+
+    trainer.register_hook("post_collect", twice)

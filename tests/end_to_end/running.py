@@ -1,0 +1,131 @@
+"""Runs small enough for a test, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import my_plugin
+import pytest
+from helpers import assert_same, flat
+
+from trainers.checkpoint import load
+from trainers.config.cli import main
+from trainers.hooks.checkpointing import checkpoints
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SCRIPT = ROOT / "scripts" / "train.py"
+
+TINY = (
+    "env=Pendulum",
+    "env.max_episode_steps=25",
+    "network.hidden=[16,16]",
+    "algo.batch_size=16",
+    "algo.buffer_size=1000",
+    "algo.init_random_frames=40",
+    "total_frames=160",
+    "log.interval=50",
+    "eval.interval=60",
+    "eval.episodes=2",
+    "checkpoint.interval=64",
+    "threads=1",
+    "device=cpu",
+)
+
+# What differs between two equal runs: the time they took, and the log's length with it.
+_VOLATILE = ("/stopwatch/", "/seconds", "/time/", "/logs/")
+
+
+def train(*arguments: str) -> int:
+    """`scripts/train.py` in this process; its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *arguments])
+        patch.setenv("HYDRA_FULL_ERROR", "")  # main sets it: put it back afterwards
+        try:
+            return main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+
+
+def script(
+    *arguments: str, cwd: Path | None = None, timeout: float = 180, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`scripts/train.py` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        cwd=cwd,
+        env=variables(**environment),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def forked(*arguments: str) -> int | None:
+    """`train` in a copy of this process, which may come to harm; its exit code."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=lambda: sys.exit(train(*arguments)))
+    process.start()
+    process.join(timeout=180)
+    return process.exitcode
+
+
+def variables(**more: str) -> dict[str, str]:
+    """The environment of such a process: it finds the package and `my_plugin`."""
+    return os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"} | more
+
+
+def lines(run_dir: Path) -> list[dict[str, Any]]:
+    """The metrics of a run; strict JSON or an error."""
+    text = (run_dir / "metrics.jsonl").read_text()
+    assert text.endswith("\n")
+    return [json.loads(line, parse_constant=_refuse) for line in text.splitlines()]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def names(run_dir: Path) -> list[str]:
+    """Its checkpoints, newest first."""
+    return [path.name for path in checkpoints(run_dir / "checkpoints")]
+
+
+def last_state(run_dir: Path) -> dict[str, Any]:
+    """What its newest checkpoint holds."""
+    return load(checkpoints(run_dir / "checkpoints")[0])
+
+
+def assert_equal_runs(one: Path, two: Path) -> None:
+    """All metrics, and every tensor and number of the newest checkpoint, are the same."""
+    assert _timeless(lines(one)) == _timeless(lines(two))
+    assert names(one)[0] == names(two)[0]
+    assert_same(_stable(last_state(one)), _stable(last_state(two)))
+
+
+def _timeless(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {k: v for k, v in line.items() if k != "seconds" and not k.startswith("time/")}
+        for line in lines
+    ]
+
+
+def _stable(state: dict[str, Any]) -> dict[str, Any]:
+    leaves = flat(state)
+    return {k: v for k, v in leaves.items() if not any(part in k for part in _VOLATILE)}
+
+
+def parameters(state: dict[str, Any]) -> dict[str, Any]:
+    """Networks and optimizers in a checkpoint."""
+    return flat(state["phases"])
+
+
+def seen_trainer() -> Any:
+    """The trainer of the last run in this process that had the hook `spy`."""
+    return my_plugin.TRAINERS[-1]

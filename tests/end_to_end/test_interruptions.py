@@ -1,0 +1,191 @@
+"""What ends a run early, what it leaves, and how it goes on."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from running import (
+    SCRIPT,
+    TINY,
+    assert_equal_runs,
+    forked,
+    last_state,
+    lines,
+    names,
+    train,
+    variables,
+)
+
+RUN = Path("run")
+SIGNALLED = ("plugins=[my_plugin]", "hooks=[signal]")
+GO_ON = ("resume=run", "plugins=[my_plugin]", "hooks=[]")
+
+Capture = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def run(finished: Path) -> Path:
+    """A finished run that may be written to."""
+    shutil.copytree(finished, RUN)
+    return RUN
+
+
+def send(patch: Patch, name: str, frame: int) -> None:
+    patch.setenv("SIGNAL", name)
+    patch.setenv("FRAME", str(frame))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("frame", [20, 110])
+def test_a_signal_stops_with_a_checkpoint(
+    name: str, frame: int, monkeypatch: Patch, capfd: Capture, finished: Path
+) -> None:
+    send(monkeypatch, name, frame)
+    before = signal.getsignal(signal.Signals[name])
+    assert train(*TINY, *SIGNALLED, "run_dir=run") == 75
+    assert signal.getsignal(signal.Signals[name]) is before
+    said = capfd.readouterr().err
+    assert f"{name}: stopping with a checkpoint" in said
+    assert f"ended at frame {frame}" in said
+    assert "go on with: python scripts/train.py resume=run" in said
+    assert last_state(RUN)["clock"]["frames"] == frame
+    if frame > 50:  # no evaluation, no line of its own: nothing that belongs to an end
+        assert [line["frames"] for line in lines(RUN)] == [50, 60, 100]
+    assert train(*GO_ON) == 0
+    assert_equal_runs(RUN, finished)
+
+
+@pytest.mark.parametrize("where", ["FRAME", "UPDATE"])
+def test_a_signal_in_the_last_iteration(where: str, monkeypatch: Patch, finished: Path) -> None:
+    monkeypatch.setenv("SIGNAL", "SIGTERM")
+    monkeypatch.setenv(where, {"FRAME": "160", "UPDATE": "120"}[where])
+    assert train(*TINY, *SIGNALLED, "run_dir=run") == 75
+    assert train(*GO_ON) == 0
+    assert_equal_runs(RUN, finished)
+
+
+def test_the_script_stops_at_a_signal_from_outside(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), *TINY, "run_dir=run", "total_frames=1_000_000"]
+    process = subprocess.Popen(
+        [*command, "env.num_envs=2", "env.backend=async"],
+        env=variables(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_for(RUN / "metrics.jsonl")
+        # Ctrl-C: the whole process group gets it, the workers too
+        subprocess.run(["kill", "-INT", f"-{process.pid}"], check=True)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 75, said
+    assert "Traceback" not in said
+    assert last_state(RUN)["clock"]["frames"] > 50
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"no {path}"
+        time.sleep(0.05)
+
+
+def test_a_second_signal_ends_at_once(monkeypatch: Patch, capfd: Capture, finished: Path) -> None:
+    monkeypatch.setenv("FRAME", "110")
+    monkeypatch.setenv("PAUSE", "1.1")
+    assert train(*TINY, "plugins=[my_plugin]", "hooks=[insist,spy]", "run_dir=run") == 1
+    said = capfd.readouterr().err
+    assert "SIGTERM again: ended at once; resume=run goes on from the last checkpoint" in said
+    assert "Traceback" not in said
+    assert names(RUN)[0].startswith("0000000064")
+    assert train(*GO_ON) == 0
+    assert_equal_runs(RUN, finished)
+
+
+def test_a_signal_that_arrives_twice_is_one(monkeypatch: Patch) -> None:
+    monkeypatch.setenv("FRAME", "110")
+    monkeypatch.setenv("PAUSE", "0.1")
+    assert train(*TINY, "plugins=[my_plugin]", "hooks=[insist]", "run_dir=run") == 75
+    assert names(RUN)[0].startswith("0000000110")
+
+
+@pytest.mark.parametrize("how", [("resume=run",), ("resume=auto", "run_dir=run")])
+def test_a_finished_run_says_so(how: tuple[str, ...], run: Path, capfd: Capture) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert train(*how) == 0
+    assert "run is finished: 160 frames" in capfd.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_finished_run_can_be_made_longer(run: Path) -> None:
+    assert train("resume=run", "total_frames=200") == 0
+    assert [line["frames"] for line in lines(run)] == [50, 60, 100, 120, 150, 180, 200, 200]
+    assert last_state(run)["clock"]["frames"] == 200
+
+
+def test_resume_auto_starts_and_goes_on(finished: Path) -> None:
+    auto = (*TINY, "resume=auto", "run_dir=run")
+    assert train(*auto, "stop_at=70") == 0
+    assert train(*auto) == 0
+    assert_equal_runs(RUN, finished)
+
+
+@pytest.mark.parametrize("file", ["tensors.safetensors", "state.json", "manifest.json"])
+def test_a_damaged_checkpoint_is_passed_over(
+    file: str, run: Path, capfd: Capture, finished: Path
+) -> None:
+    (run / "metrics.jsonl").write_text("")  # else it is finished
+    newest, previous = names(run)
+    damaged = run / "checkpoints" / newest / file
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert train("resume=run") == 0
+    said = capfd.readouterr().err
+    assert f"skipping a damaged checkpoint: run/checkpoints/{newest}" in said
+    assert f"resumed from run/checkpoints/{previous}: frame 128" in said
+    # The run came by the damaged one's frame again: it is whole now.
+    assert names(run)[0] == newest
+    assert last_state(run)["clock"]["frames"] == 160
+
+
+@pytest.mark.parametrize("interval", [64, 0])
+def test_without_a_usable_checkpoint_it_starts_again(
+    interval: int, monkeypatch: Patch, capfd: Capture, finished: Path
+) -> None:
+    send(monkeypatch, "SIGKILL", 110)
+    arguments = (*TINY, *SIGNALLED, f"checkpoint.interval={interval}")
+    assert forked(*arguments, "run_dir=run") == -signal.SIGKILL
+    for name in names(RUN):
+        (RUN / "checkpoints" / name / "state.json").write_text("{")
+    assert train(*GO_ON, "checkpoint.interval=64") == 0
+    assert "run holds no usable checkpoint: the run starts from frame 0" in capfd.readouterr().err
+    assert_equal_runs(RUN, finished)
+
+
+def test_an_older_checkpoint_can_be_named(run: Path) -> None:
+    _, previous = names(run)
+    changed = ("algo.lr=1e-4", "resume_override=true")
+    assert train(f"resume=run/checkpoints/{previous}", "stop_at=140", *changed) == 0
+    # What came after it belongs to the run as it was.
+    assert names(run) == ["0000000140-0000000100", previous]
+    assert [line["frames"] for line in lines(run)] == [50, 60, 100, 120, 140]
+    assert train("resume=run") == 0
+    assert last_state(run)["phases"][0]["optimizers"][0]["param_groups"][0]["lr"] == 1e-4
+    assert lines(run)[-1]["train/lr/actor"] == 1e-4
+
+
+def test_a_checkpoint_that_was_not_completed_is_none(run: Path, finished: Path) -> None:
+    (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text().rsplit("\n", 2)[0])
+    newest, _ = names(run)
+    (run / "checkpoints" / newest).rename(run / "checkpoints" / f".{newest}.partial")
+    assert train("resume=run") == 0
+    assert_equal_runs(run, finished)
+    assert not list(run.glob("checkpoints/.*"))

@@ -1,0 +1,165 @@
+"""Networks of the shipped algorithms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
+from torch import nn
+from torchrl.data import Bounded
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules import ValueOperator
+from torchrl.objectives import SACLoss
+
+from trainers.algorithms.sac import make_loss
+from trainers.config import NetworkConfig, SACConfig
+from trainers.networks import (
+    ACTIVATIONS,
+    ActingPolicy,
+    StateActionValue,
+    TanhNormalActor,
+    critic_ensemble,
+    mlp,
+)
+
+UNIT = Bounded(-1.0, 1.0, (2,))
+WIDE = Bounded(torch.tensor([-2.0, 0.0]), torch.tensor([4.0, 0.5]), (2,))
+
+
+def test_an_mlp_has_no_activation_at_its_end() -> None:
+    net = mlp(3, 2, [5, 4], "tanh")
+    assert [type(layer) for layer in net] == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
+    sizes = [(m.in_features, m.out_features) for m in net if isinstance(m, nn.Linear)]
+    assert sizes == [(3, 5), (5, 4), (4, 2)]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_can_be_configured(activation: str) -> None:
+    assert NetworkConfig(activation=activation).activation == activation  # type: ignore[arg-type]
+    assert isinstance(mlp(3, 2, [4], activation)[1], ACTIVATIONS[activation])
+
+
+# --------------------------------------------------------------------- critics
+
+
+def weights(critic: nn.Module) -> torch.Tensor:
+    """All parameters in a row."""
+    return torch.cat([p.detach().flatten() for p in critic.parameters()])
+
+
+def test_one_network_is_copied_and_every_copy_drawn_anew() -> None:
+    critic = StateActionValue(3, 2, [8], "relu")
+    critics = critic_ensemble(critic, 3)
+    assert len(critics) == 3
+    assert critics[0].module is critic
+    for left, right in [(0, 1), (0, 2), (1, 2)]:
+        same = weights(critics[left]) == weights(critics[right])
+        assert not same.any()
+    bound = (3 + 2) ** -0.5  # what a linear layer of five inputs draws from
+    assert weights(critics[1])[:40].abs().max() <= bound
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_list_is_taken_as_it_is(number: int) -> None:
+    given = [StateActionValue(3, 2, [8], "relu") for _ in range(3)]
+    critics = critic_ensemble(given, number)
+    assert [c.module for c in critics] == given
+
+
+def test_a_tensordict_module_stays_one() -> None:
+    critic = ValueOperator(StateActionValue(3, 2, [8], "relu"), ["observation", "action"])
+    first, second = critic_ensemble(critic, 2)
+    assert first is critic
+    assert isinstance(second, TensorDictModule)
+    assert not torch.equal(weights(first), weights(second))
+
+
+def test_critics_read_observation_and_action() -> None:
+    critic = StateActionValue(3, 2, [8], "relu")
+    (wrapped,) = critic_ensemble(critic, 1)
+    data = TensorDict({"observation": torch.rand(4, 3), "action": torch.rand(4, 2)}, [4])
+    value = wrapped(data)["state_action_value"]
+    assert value.shape == (4, 1)
+    expected = critic.net(torch.cat([data["observation"], data["action"]], -1))
+    torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_list_of_critics_counts_itself(number: int) -> None:
+    """Whatever `algo.num_critics` says."""
+    critics = critic_ensemble(StateActionValue(3, 2, [8], "relu"), number)
+    loss = make_loss(TanhNormalActor(3, UNIT, [8], "relu"), critics, UNIT, SACConfig(), SACLoss)
+    assert loss.num_qvalue_nets == len(critics)
+    stacked = loss.qvalue_network_params["module", "net", "0", "weight"]
+    for index, critic in enumerate(critics):
+        assert torch.equal(stacked[index], critic.module.net[0].weight)
+
+
+def test_one_critic_is_as_many_as_configured() -> None:
+    (critic,) = critic_ensemble(StateActionValue(3, 2, [8], "relu"), 1)
+    actor = TanhNormalActor(3, UNIT, [8], "relu")
+    loss = make_loss(actor, critic, UNIT, SACConfig(num_critics=3), SACLoss)
+    assert loss.num_qvalue_nets == 3
+    first, second, third = loss.qvalue_network_params["module", "net", "0", "weight"]
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+
+
+# ----------------------------------------------------------------------- actor
+
+
+@pytest.mark.parametrize("spec", [UNIT, WIDE], ids=["unit", "wide"])
+def test_the_actor_s_shortcuts_are_its_distribution(spec: Any) -> None:
+    torch.manual_seed(0)
+    actor = TanhNormalActor(3, spec, [8], "relu")
+    data = TensorDict({"observation": 3 * torch.randn(500, 3)}, [500])
+    distribution: Any = actor.get_dist(data)
+    observation = data["observation"]
+    torch.testing.assert_close(actor.mode(observation), distribution.deterministic_sample)
+    action, log_prob = actor.sample_and_log_prob(observation)
+    assert spec.is_in(action)
+    assert spec.is_in(actor.sample(observation))
+    inside = ((action - spec.space.low) > 1e-2).all(-1) & ((spec.space.high - action) > 1e-2).all(
+        -1
+    )
+    assert inside.sum() > 100
+    expected = distribution.log_prob(action)
+    torch.testing.assert_close(log_prob[inside], expected[inside], rtol=1e-3, atol=1e-3)
+
+
+def test_log_probabilities_stay_finite_where_the_actor_saturates() -> None:
+    actor = TanhNormalActor(3, UNIT, [8], "relu")
+    with torch.no_grad():
+        for parameter in actor.parameters():
+            parameter.mul_(50)
+    action, log_prob = actor.sample_and_log_prob(torch.randn(200, 3))
+    assert action.abs().max() < 1
+    assert log_prob.isfinite().all()
+    log_prob.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in actor.parameters())
+
+
+def test_the_acting_policy_follows_the_exploration_type() -> None:
+    actor = TanhNormalActor(3, UNIT, [8], "relu")
+    policy = ActingPolicy(actor)
+    observation = torch.randn(100, 3)
+
+    def act(kind: ExplorationType) -> torch.Tensor:
+        with set_exploration_type(kind):
+            return policy(TensorDict({"observation": observation}, [100]))["action"]
+
+    assert torch.equal(act(ExplorationType.DETERMINISTIC), actor.mode(observation))
+    assert not torch.equal(act(ExplorationType.RANDOM), act(ExplorationType.RANDOM))
+    torch.manual_seed(1)
+    expected = actor.sample(observation)
+    torch.manual_seed(1)
+    assert torch.equal(act(ExplorationType.RANDOM), expected)
+
+
+def test_parameters_are_registered_once() -> None:
+    actor = TanhNormalActor(3, UNIT, [8], "relu")
+    assert len(list(actor.parameters())) == len(actor.state_dict()) == 4
+    assert len(ActingPolicy(actor).state_dict()) == 4

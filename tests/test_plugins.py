@@ -1,0 +1,173 @@
+"""A user's own module: loss, critic, hook and environment by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from helpers import env_config, sac_loss, tiny_sac
+from torchrl.objectives import SACLoss
+
+from trainers import plugins
+from trainers.build import build
+from trainers.config import ConfigError
+from trainers.plugins import Registry, load_plugins
+
+MINE = '''
+"""What a user writes."""
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+from torchrl.objectives import SACLoss
+
+from trainers.networks import StateActionValue
+from trainers.plugins import hooks, losses, networks
+
+
+@losses.register("my_loss")
+class MyLoss(SACLoss):
+    def forward(self, tensordict=None):
+        out = super().forward(tensordict)
+        out["loss_actor"] = 2.0 * out["loss_actor"]
+        return out
+
+
+class MyCritic(nn.Module):
+    def __init__(self, num_observations, num_actions):
+        super().__init__()
+        self.layer = nn.Linear(num_observations + num_actions, 1)
+
+    def forward(self, observation, action):
+        return self.layer(torch.cat([observation, action], -1))
+
+
+networks.register("my_critic")(MyCritic)
+networks.register("my_critics")(
+    lambda num_observations, num_actions: [
+        MyCritic(num_observations, num_actions) for _ in range(4)
+    ]
+)
+
+FIRED = []
+
+
+@hooks.register("my_hook")
+def my_hook(trainer):
+    trainer.register_hook("post_steps", lambda trainer, rollout: FIRED.append(trainer.frames))
+
+
+class MyEnv(gym.Env):
+    observation_space = gym.spaces.Box(-1.0, 1.0, (3,))
+    action_space = gym.spaces.Box(-2.0, 2.0, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        return np.ones(3, np.float32), float(action.sum()), True, False, {}
+
+
+gym.register("MyEnv-v0", MyEnv)
+'''
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Writes a module where it can be imported; what it registers is forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    for registry in (plugins.losses, plugins.networks, plugins.hooks):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    def write_module(name: str, content: str) -> None:
+        (tmp_path / f"{name}.py").write_text(content)
+
+    yield write_module
+    gym.registry.pop("MyEnv-v0", None)
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) == str(tmp_path / f"{name}.py"):
+            del sys.modules[name]
+
+
+def test_everything_of_a_user_trains_together(write: Callable[[str, str], None]) -> None:
+    write("users_own", MINE)
+    load_plugins(["users_own"])
+    algo = {"loss_module": "my_loss", "critic": "my_critic", "num_critics": 3}
+    trainer = build(tiny_sac(env_config("MyEnv-v0"), algo, hooks=["my_hook"])).trainer
+    loss = sac_loss(trainer)
+    trainer.train()
+    assert (trainer.frames, trainer.updates) == (40, 30)
+    fired: list[int] = sys.modules["users_own"].FIRED
+    assert fired == list(range(1, 41))
+    assert type(loss).__name__ == "MyLoss"
+    assert loss.qvalue_network_params["module", "layer", "weight"].shape == (3, 1, 5)
+
+
+def test_a_plugin_may_make_a_list_of_critics(write: Callable[[str, str], None]) -> None:
+    write("users_own", MINE)
+    load_plugins(["users_own"])
+    trainer = build(tiny_sac(algo={"critic": "my_critics"})).trainer
+    trainer.collector.shutdown()
+    assert sac_loss(trainer).num_qvalue_nets == 4
+
+
+def test_torchrl_s_loss_can_be_asked_for_by_name() -> None:
+    trainer = build(tiny_sac(algo={"loss_module": "torchrl"})).trainer
+    trainer.collector.shutdown()
+    assert type(sac_loss(trainer)) is SACLoss
+
+
+@pytest.mark.parametrize(
+    ("algo", "hooks", "key"),
+    [
+        ({"loss_module": "my_los"}, [], "algo.loss_module"),
+        ({"critic": "my_critc"}, [], "algo.critic"),
+        ({}, ["my_hok"], "hooks"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_those_there_are(
+    write: Callable[[str, str], None], algo: dict[str, str], hooks: list[str], key: str
+) -> None:
+    write("users_own", MINE)
+    load_plugins(["users_own"])
+    with pytest.raises(ConfigError, match=r"did you mean my_\w+\?") as caught:
+        build(tiny_sac(algo=algo, hooks=hooks))
+    assert caught.value.key == key
+
+
+def test_without_plugins_nothing_is_known() -> None:
+    with pytest.raises(ConfigError, match="are its plugins given"):
+        Registry("hooks").get("mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("import nosuchpackage", "No module named 'nosuchpackage'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("def f(:", "SyntaxError"),
+        (None, "No module named 'broken'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named(
+    write: Callable[[str, str], None], content: str | None, match: str
+) -> None:
+    if content is not None:
+        write("broken", content)
+    with pytest.raises(ConfigError, match=match) as caught:
+        load_plugins(["broken"])
+    assert (caught.value.key, caught.value.given) == ("plugins", "broken")
+
+
+def test_a_name_is_given_once() -> None:
+    registry = Registry("hooks")
+    registry.register("mine")(print)
+    registry.register("mine")(print)  # the same thing again: a module imported by two names
+    with pytest.raises(ValueError, match=r"hooks: 'mine' is registered already"):
+        registry.register("mine")(repr)

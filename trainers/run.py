@@ -36,9 +36,11 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     Raises:
         ConfigError: the input is wrong in a way that only shows now; nothing was written.
     """
+    # A fixed number of threads, since sums of floats depend on it; read when torch is loaded.
+    os.environ["OMP_DYNAMIC"] = os.environ["MKL_DYNAMIC"] = "false"
     load_plugins(config.plugins)
     check_env_id(config.env)
-    _fix_threads(config)
+    _set_threads(config)
     from trainers.build import build, observe
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer it makes
@@ -76,15 +78,11 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         return STOPPED if trainer.interrupted and not trainer.finished else FINISHED
 
 
-def _fix_threads(config: TrainConfig) -> None:
-    """A fixed number of threads: sums of floats depend on it. Set before torch is loaded."""
-    os.environ["OMP_DYNAMIC"] = os.environ["MKL_DYNAMIC"] = "false"
-    cores = len(os.sched_getaffinity(0))
-    # Networks of this size gain nothing from more than four.
-    threads = config.threads or min(4, cores)
+def _set_threads(config: TrainConfig) -> None:
     import torch
 
-    torch.set_num_threads(threads)
+    # Networks of this size gain nothing from more than four.
+    torch.set_num_threads(config.threads or min(4, len(os.sched_getaffinity(0))))
 
 
 def _end(config: TrainConfig) -> int:

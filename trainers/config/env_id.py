@@ -1,4 +1,4 @@
-"""Is there such an environment? Asked before torch is loaded, so that a typo is answered at once."""
+"""Is there such an environment? Asked before torch is loaded, so a typo is answered at once."""
 
 from __future__ import annotations
 

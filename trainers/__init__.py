@@ -12,23 +12,26 @@ if TYPE_CHECKING:
     from trainers.envs import Envs
     from trainers.errors import NonFiniteError
     from trainers.stages import Stage
-    from trainers.trainer import Epochs, Phase, Trainer, UpdateRatio, every
+    from trainers.updates import Epochs, UpdateRatio
+from trainers.phases import Phase
+from trainers.timetable import every
+from trainers.trainer import Trainer
 
 # Loaded when first used: a wrong command line is answered without waiting for torch.
 _HOMES = {
     "EnvConfig": "config",
     "Envs": "envs",
-    "Epochs": "trainer",
+    "Epochs": "updates",
     "GymCollector": "collectors",
     "NonFiniteError": "errors",
-    "Phase": "trainer",
+    "Phase": "phases",
     "SACConfig": "config",
     "SACTrainer": "algorithms.sac",
     "Stage": "stages",
     "TrainConfig": "config",
     "Trainer": "trainer",
-    "UpdateRatio": "trainer",
-    "every": "trainer",
+    "UpdateRatio": "updates",
+    "every": "timetable",
 }
 
 __all__ = [

@@ -36,7 +36,8 @@ from trainers.metrics import STATISTICS
 from trainers.networks import ActingPolicy, StateActionValue, TanhNormalActor, critic_ensemble
 from trainers.seeding import seed_everything
 from trainers.stages import Stage
-from trainers.trainer import Trainer, every
+from trainers.timetable import every
+from trainers.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,11 @@ class Envs:
             raise ConfigError(
                 "env.id", config.id, "a Box or Discrete action space", f"it has {space}"
             )
-        self._rescale = box and config.rescale_actions and _is_finite(space)
+        rescaled = box and config.rescale_actions and _is_finite(space)
+        # Skipped where it would change nothing but the last bit.
+        self._rescale = rescaled and not ((space.low == -1).all() and (space.high == 1).all())
         self._clip = box and config.clip_actions
-        self.action_spec = _action_spec(space, self._rescale)
+        self.action_spec = _action_spec(space, rescaled)
 
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> torch.Tensor:
         """Begin new episodes where ``mask`` (``[num_envs]`` bool, default all) is true.

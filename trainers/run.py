@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.config import TrainConfig, save_config
+from trainers.config import ConfigError, TrainConfig, save_config
 from trainers.config.env_id import check_env_id
 from trainers.plugins import load_plugins
 
@@ -44,7 +45,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     from trainers.build import build, observe
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer it makes
-    if resume_from is not None and _is_finished(config, run_dir):
+    if resume_from == run_dir and _is_finished(config, run_dir):
         print(f"{run_dir} is finished: {_end(config)} frames", file=sys.stderr)
         return FINISHED
     built = build(config)
@@ -53,7 +54,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         checkpoint = observe(built, config, run_dir)
         trainer = built.trainer
         if resume_from is not None:
-            _resume(trainer, resume_from)
+            _resume(trainer, resume_from, run_dir)
         # Only now: a resume that failed leaves the configuration it could not follow as it was.
         save_config(config, run_dir / "config.yaml")
         logger.info(_greeting(config, run_dir, trainer))
@@ -69,13 +70,15 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         except Exception as error:
             logger.debug("the run ended with an error", exc_info=True)
             logger.error("%s: %s", type(error).__name__, error)
-            logger.error("the traceback is in %s; resume=%s goes on from the last checkpoint",
-                         run_dir / "train.log", run_dir)  # fmt: skip
+            logger.error(
+                "ended at frame %d, update %d; the traceback is in %s; resume=%s goes on from the "
+                "last checkpoint", trainer.frames, trainer.updates, run_dir / "train.log", run_dir
+            )  # fmt: skip
             return FAILED
         logger.info(_farewell(run_dir, trainer, resumable=not checkpoint.failed))
         if checkpoint.failed:
             return FAILED
-        return STOPPED if trainer.interrupted and not trainer.finished else FINISHED
+        return STOPPED if trainer.interrupted else FINISHED
 
 
 def _set_threads(config: TrainConfig) -> None:
@@ -90,25 +93,55 @@ def _end(config: TrainConfig) -> int:
 
 
 def _is_finished(config: TrainConfig, run_dir: Path) -> bool:
-    """The last line of a finished run is the evaluation of its final policy."""
+    """The last line of a finished run is the evaluation of its final policy, which is saved."""
+    from trainers.hooks.checkpointing import checkpoints
+
     try:
         last: dict[str, Any] = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
     except (OSError, IndexError, ValueError):
         return False
-    return last.get("frames", 0) >= _end(config) and "eval/episode_return" in last
+    saved = checkpoints(run_dir / "checkpoints")
+    if saved and not saved[0].name.startswith(f"{last['frames']:010d}-"):
+        return False  # killed before the last checkpoint, or there was no room for it
+    return last["frames"] >= _end(config) and "eval/episode_return" in last
 
 
-def _resume(trainer: Trainer, source: Path) -> None:
-    from trainers.hooks.checkpointing import newest_valid
+def _resume(trainer: Trainer, source: Path, run_dir: Path) -> None:
+    from trainers.hooks.checkpointing import checkpoints, newest_valid
 
-    checkpoint = (
-        source if (source / "manifest.json").exists() else newest_valid(source / "checkpoints")
-    )
+    directory = run_dir / "checkpoints"
+    checkpoint = newest_valid(directory) if source == run_dir else source
     if checkpoint is None:
-        logger.warning("%s holds no usable checkpoint: the run starts from frame 0", source)
-        return
-    trainer.load(checkpoint)
-    logger.info("resumed from %s: frame %d, update %d", checkpoint, trainer.frames, trainer.updates)
+        logger.warning("%s holds no usable checkpoint: the run starts from frame 0", run_dir)
+        (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+    else:
+        try:
+            trainer.load(checkpoint)
+        except Exception as error:
+            logger.debug("%s cannot be loaded", checkpoint, exc_info=True)
+            raise ConfigError(
+                "resume",
+                str(checkpoint),
+                "an intact checkpoint of the networks and hooks that are configured",
+                _root(error),
+            ) from error
+        logger.info(
+            "resumed from %s: frame %d, update %d", checkpoint, trainer.frames, trainer.updates
+        )
+    for later in checkpoints(directory):
+        if checkpoint is None or later.name > checkpoint.name:
+            # Damaged, or of the run as it went before: the frames will be gone through again.
+            logger.warning("%s is dropped: the run goes on from before it", later)
+            shutil.rmtree(later)
+
+
+def _root(error: BaseException) -> str:
+    """The innermost reason: tensordict wraps it in a picture of all networks."""
+    from trainers.checkpoint import CheckpointError
+
+    while error.__cause__ is not None and not isinstance(error, CheckpointError):
+        error = error.__cause__
+    return str(error)
 
 
 def _greeting(config: TrainConfig, run_dir: Path, trainer: Trainer) -> str:
@@ -127,30 +160,36 @@ def _farewell(run_dir: Path, trainer: Trainer, resumable: bool) -> str:
     end = f"ended at frame {trainer.frames}, update {trainer.updates}{why}"
     if not resumable:
         return f"{end}; THE LAST CHECKPOINT COULD NOT BE WRITTEN, see train.log"
-    if trainer.frames >= trainer.total_frames and trainer.finished:
+    if trainer.frames >= trainer.total_frames and not trainer.interrupted:
         return f"{end}; metrics in {run_dir / 'metrics.jsonl'}, best policy in {run_dir / 'best'}"
     return f"{end}; go on with: python scripts/train.py resume={run_dir}"
 
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Messages to stderr; with time, level and tracebacks to the run's log as well."""
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    handlers[0].setLevel(logging.INFO)
+    """Messages to stderr; with time, level and tracebacks to the run's log as well.
+
+    Warnings of libraries go to the log only: Gymnasium makes one of a failed worker's traceback.
+    """
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(logging.INFO)
+    handlers: list[tuple[logging.Logger, logging.Handler]] = [(logger, terminal)]
     try:
         file = logging.FileHandler(path)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        handlers.append(file)
+        handlers += [(logger, file), (logging.getLogger("py.warnings"), file)]
     except OSError as error:
         print(f"cannot write {path}: {error}", file=sys.stderr)
     logger.setLevel(logging.DEBUG)
-    for handler in handlers:
-        logger.addHandler(handler)
+    logging.captureWarnings(len(handlers) > 1)
+    for source, handler in handlers:
+        source.addHandler(handler)
     try:
         yield
     finally:
-        for handler in handlers:
-            logger.removeHandler(handler)
+        logging.captureWarnings(False)
+        for source, handler in handlers:
+            source.removeHandler(handler)
             handler.close()
 
 

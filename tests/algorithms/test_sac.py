@@ -35,7 +35,8 @@ from trainers.hooks import (
 )
 from trainers.networks import StateActionValue, TanhNormalActor, critic_ensemble
 from trainers.stages import Stage
-from trainers.trainer import Trainer, UpdateRatio
+from trainers.trainer import Trainer
+from trainers.updates import UpdateRatio
 
 FOUR = env_config("Pendulum-v1", num_envs=4)
 
@@ -56,7 +57,7 @@ def make() -> Iterator[Any]:
 
 def owner(trainer: Trainer, kind: type) -> Any:
     """The trainer's hook of this kind; None if there is none."""
-    owners = [owner for owner in trainer._owners.values() if isinstance(owner, kind)]
+    owners = [owner for owner in trainer._timetable._owners.values() if isinstance(owner, kind)]
     return owners[0] if owners else None
 
 

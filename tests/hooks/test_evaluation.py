@@ -22,7 +22,7 @@ from trainers.envs import Envs
 from trainers.hooks import Evaluate
 from trainers.hooks.evaluation import run_episodes
 from trainers.seeding import episode_seed
-from trainers.trainer import every
+from trainers.timetable import every
 
 
 class Actor(nn.Module):

@@ -23,7 +23,8 @@ from trainers.hooks import (
     norm,
 )
 from trainers.metrics import STATISTICS
-from trainers.trainer import Epochs, Phase, UpdateRatio
+from trainers.phases import Phase
+from trainers.updates import Epochs, UpdateRatio
 
 # ------------------------------------------------------------------- LogScalar
 

@@ -14,7 +14,7 @@ from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
 
 from trainers import checkpoint
 from trainers.hooks import Replay
-from trainers.trainer import UpdateRatio
+from trainers.updates import UpdateRatio
 
 STORAGES = {
     "memory": LazyTensorStorage,

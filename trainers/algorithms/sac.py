@@ -26,7 +26,8 @@ from trainers.hooks import (
     WeightSync,
 )
 from trainers.stages import Stage
-from trainers.trainer import Trainer, UpdateRatio
+from trainers.trainer import Trainer
+from trainers.updates import UpdateRatio
 
 ACTION_SPACE = "a finite Box"
 

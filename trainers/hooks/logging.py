@@ -12,7 +12,8 @@ from torch import Tensor
 
 from trainers.loggers import Logger
 from trainers.metrics import STATISTICS
-from trainers.trainer import Trainer, every
+from trainers.timetable import every
+from trainers.trainer import Trainer
 
 Key = str | tuple[str, ...]
 

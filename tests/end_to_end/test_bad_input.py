@@ -1,0 +1,118 @@
+"""Input that is wrong while the run is running: nothing learns from it, and it is not the end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers import assert_same
+from running import TINY, last_state, lines, names, parameters, seen_trainer, train
+
+RUN = Path("run")
+MINE = ("plugins=[my_plugin]", "hooks=[spy]")
+FRAGILE = (
+    *(*TINY, *MINE, "run_dir=run", "env=gym", "env.id=mine/Fragile-v0"),
+    *("env.max_episode_steps=null", "eval.interval=0", "checkpoint.interval=1"),
+)
+FIXED = ("resume=run", *MINE, "env.kwargs.fault=''", "resume_override=true")
+
+Capture = pytest.CaptureFixture[str]
+
+
+def fault(kind: str, at: int) -> tuple[str, str]:
+    return f"env.kwargs.fault='{kind}'", f"env.kwargs.at={at}"
+
+
+def assert_resumable(frame: int) -> None:
+    """Nothing was learnt after the checkpoint of `frame`; with a sound environment it goes on."""
+    assert_nothing_learnt()
+    assert last_state(RUN)["clock"]["frames"] == frame
+    assert train(*FIXED) == 0
+    assert lines(RUN)[-1]["frames"] == 160
+    assert "eval/episode_return" in lines(RUN)[-1]
+
+
+def assert_nothing_learnt() -> None:
+    """The networks and optimizers are still those of the newest checkpoint."""
+    now = {"phases": [phase.state_dict() for phase in seen_trainer().phases]}
+    assert_same(parameters(now), parameters(last_state(RUN)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "message", "frame"),
+    [
+        ("nan", 53, r"observation\[1\] of environment 0 is nan at frame 53", 53),
+        ("inf", 53, r"observation\[0\] of environment 0 is -inf at frame 53", 53),
+        ("nan reward", 61, "reward of environment 0 is nan at frame 61", 61),
+        ("nan reward", 11, "reward of environment 0 is nan at frame 11", 11),  # warm-up
+        ("nan in reset", 14, r"observation\[1\] of environment 0 is nan at frame 53", 52),
+        ("nan in reset", 1, r"observation\[1\] of environment 0 is nan at frame 1\b", 1),
+    ],
+)
+def test_values_that_are_not_finite(
+    kind: str, at: int, message: str, frame: int, capfd: Capture
+) -> None:
+    assert train(*FRAGILE, *fault(kind, at)) == 1
+    said = capfd.readouterr().err
+    assert re.search(f"^NonFiniteError: {message}", said, re.MULTILINE), said
+    assert "Traceback" not in said
+    assert len(said.splitlines()) <= 4
+    log = (RUN / "train.log").read_text()
+    assert "in _check_finite" in log
+    assert_resumable(frame - 1)
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("kind", "at", "where", "what", "frame"),
+    [
+        ("raises", 26, "in step", "the wheel came off", 50),
+        ("raises in reset", 14, "in reset", "the door is locked", 102),
+    ],
+)
+def test_an_environment_that_raises(
+    backend: str, kind: str, at: int, where: str, what: str, frame: int, capfd: Capture
+) -> None:
+    several = ("env.num_envs=2", f"env.backend={backend}")
+    assert train(*FRAGILE, *several, *fault(kind, at)) == 1
+    said = capfd.readouterr().err
+    assert re.search(f"^RuntimeError: {what}", said, re.MULTILINE), said
+    assert "Traceback" not in said
+    assert f"ended at frame {frame}, " in said
+    log = (RUN / "train.log").read_text()
+    assert re.search(f'my_plugin.py", line \\d+, {where}', log)  # the environment's own traceback
+    assert_resumable(frame)
+
+
+def test_values_that_are_not_finite_in_a_worker(capfd: Capture) -> None:
+    several = ("env.num_envs=2", "env.backend=async")
+    assert train(*FRAGILE, *several, *fault("nan", 30)) == 1
+    assert "observation[1] of environment 0 is nan at frame 60" in capfd.readouterr().err
+    assert_resumable(58)
+
+
+def test_an_evaluation_that_raises(capfd: Capture) -> None:
+    # An evaluation takes four steps: the 33rd belongs to the ninth, at frame 54. The two
+    # environments of the training have not made 33 steps by then.
+    mine = ("env.num_envs=2", "eval.episodes=1", "eval.interval=6", *fault("raises", 33))
+    assert train(*FRAGILE, *mine) == 1
+    said = capfd.readouterr().err
+    assert "RuntimeError: the wheel came off" in said
+    assert "ended at frame 54, update 14" in said
+    assert last_state(RUN)["clock"]["frames"] == 52
+    assert train(*FIXED) == 0
+
+
+def test_a_loss_that_is_nan(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    monkeypatch.setenv("NAN_AT", "25")
+    mine = ("algo.loss_module=my_loss", "checkpoint.interval=1")
+    assert train(*TINY, *MINE, *mine, "run_dir=run") == 1
+    said = capfd.readouterr().err
+    assert "NonFiniteError: loss_qvalue is nan at update 25, frame 65: the update was" in said
+    assert "Traceback" not in said
+    assert names(RUN)[0] == "0000000064-0000000024"
+    assert_nothing_learnt()
+    monkeypatch.delenv("NAN_AT")
+    assert train("resume=run", *MINE) == 0
+    assert lines(RUN)[-1]["frames"] == 160

@@ -1,0 +1,78 @@
+"""What a user brings by `plugins` takes part in a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import my_plugin
+import pytest
+from helpers import sac_loss
+from running import HERE, ROOT, TINY, lines, script, seen_trainer, train
+from torchrl.objectives import SACLoss
+
+from trainers.losses.sac import FastSACLoss
+
+RUN = Path("run")
+MINE = (*TINY, "plugins=[my_plugin]", "run_dir=run", "total_frames=60")
+
+
+def trained() -> Any:
+    """The loss that the run trained."""
+    return sac_loss(seen_trainer())
+
+
+def test_a_loss() -> None:
+    assert train(*MINE, "hooks=[spy]", "algo.loss_module=my_loss") == 0
+    assert type(trained()) is my_plugin.MyLoss
+    assert my_plugin.CALLS.count("loss") == 20
+    assert lines(RUN)[-1]["train/mine"] == 42.0
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_critic(number: int) -> None:
+    mine = ("hooks=[spy]", "algo.critic=my_critic", f"algo.num_critics={number}")
+    assert train(*MINE, *mine) == 0
+    assert type(trained()) is SACLoss  # the faster one is for the shipped networks
+    weight = trained().qvalue_network_params["module", "linear", "weight"]
+    assert weight.shape == (number, 1, 4)
+    assert len({tuple(w.flatten().tolist()) for w in weight}) == number
+    assert "critic" in my_plugin.CALLS
+
+
+def test_an_environment() -> None:
+    assert train(*MINE, "env=gym", "env.id=mine/Fragile-v0", "env.max_episode_steps=null") == 0
+    assert lines(RUN)[0]["train/episode_length"] == 4
+
+
+def test_a_hook() -> None:
+    assert train(*MINE, "hooks=[count,spy]") == 0
+    assert [line["train/iterations"] for line in lines(RUN)][:2] == [50, 60]
+    timetable = (RUN / "train.log").read_text()
+    assert "log_update_ratio, count" in timetable or "count, " in timetable
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [("null", FastSACLoss), ("torchrl", SACLoss)], ids=str
+)
+def test_the_shipped_losses(chosen: str, expected: type) -> None:
+    assert train(*MINE, "hooks=[spy]", f"algo.loss_module={chosen}") == 0
+    assert type(trained()) is expected
+
+
+def test_a_stored_list_is_not_imported(capfd: pytest.CaptureFixture[str]) -> None:
+    assert train(*MINE, "stop_at=50") == 0
+    capfd.readouterr()
+    assert train("resume=run") == 2
+    assert "train.py: plugins: got [], expected " in capfd.readouterr().err
+    assert train("resume=run", "plugins=[my_plugin]") == 0
+
+
+@pytest.mark.slow
+def test_a_module_in_the_working_directory_of_the_script(tmp_path: Path) -> None:
+    """Found as Python finds modules: by PYTHONPATH."""
+    (tmp_path / "theirs.py").write_text((HERE / "my_plugin.py").read_text())
+    arguments = (*TINY, "plugins=[theirs]", "hooks=[count]", "run_dir=run", "total_frames=60")
+    process = script(*arguments, PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert process.returncode == 0, process.stderr
+    assert lines(RUN)[-1]["train/iterations"] == 60

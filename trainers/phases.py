@@ -1,0 +1,119 @@
+"""A loss and the optimizers that step on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torch.optim import Optimizer
+
+Loss = Callable[[TensorDictBase], TensorDictBase]
+
+
+class Phase:
+    """One loss and its optimizer(s), taken in every ``every``-th update.
+
+    Args:
+        loss: a TorchRL ``LossModule`` or any callable ``TensorDict -> TensorDict``; the sum of its
+            ``loss_*`` entries, each a scalar, is differentiated.
+        optimizer: one optimizer or several that step together.
+        every: step only in updates whose number is a multiple (TD3 delays its actor).
+
+    Raises:
+        TypeError: there is no optimizer, or the loss cannot be called.
+    """
+
+    def __init__(
+        self, loss: Loss, optimizer: Optimizer | Sequence[Optimizer], every: int = 1
+    ) -> None:
+        optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
+        if not optimizers:
+            raise TypeError(
+                "optimizer must be a torch optimizer or a list of them, got "
+                f"{optimizer!r}: without one nothing would train"
+            )
+        for given in optimizers:
+            if not isinstance(given, Optimizer):
+                raise TypeError(f"optimizer must be a torch optimizer, got {given!r}")
+        if not callable(loss):
+            raise TypeError(f"a loss must be callable as TensorDict -> TensorDict, got {loss!r}")
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.loss = loss
+        self.optimizers = optimizers
+        self.every = every
+
+    def parameters(self) -> Iterator[Tensor]:
+        """All parameters that the optimizers of this phase move."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                yield from group["params"]
+
+    def backward(self, losses: TensorDictBase) -> None:
+        """Fresh gradients of the sum of the ``loss_*`` entries.
+
+        Raises:
+            TypeError: the loss did not return a TensorDict.
+            ValueError: it has no ``loss_*`` entry, or one that is no scalar.
+        """
+        total = _total(losses)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        total.backward()
+
+    def is_finite(self, losses: TensorDictBase) -> bool:
+        """Whether losses and gradients are free of NaN and infinities: one number says it."""
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        return math.isfinite(float(torch.nn.utils.get_total_norm(grads) + _total(losses)))
+
+    def blame(self, losses: TensorDictBase) -> str:
+        """Which loss, or else which gradient, is not finite."""
+        bad = [
+            f"{key} is {value[~torch.isfinite(value)][0].item()}"
+            for key, value in losses.items()
+            if not torch.isfinite(value).all()
+        ]
+        if not bad and isinstance(self.loss, torch.nn.Module):
+            bad = [
+                f"the gradient of {name} is not finite"
+                for name, parameter in self.loss.named_parameters()
+                if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+            ]
+        return "; ".join(bad[:5]) or "a gradient is not finite"
+
+    def step(self) -> None:
+        """Step all optimizers."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the optimizers, and of the loss where it has one (networks, targets)."""
+        state: dict[str, Any] = {"optimizers": [o.state_dict() for o in self.optimizers]}
+        if isinstance(self.loss, torch.nn.Module):
+            state["loss"] = self.loss.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        if isinstance(self.loss, torch.nn.Module):
+            self.loss.load_state_dict(state["loss"])
+        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
+
+
+def _total(losses: TensorDictBase) -> Tensor:
+    if not isinstance(losses, TensorDictBase):
+        raise TypeError(f"a loss must return a TensorDict, got {type(losses).__name__}")
+    terms = {k: v for k, v in losses.items() if k.startswith("loss_")}
+    if not terms:
+        raise ValueError(
+            f"the loss returned no 'loss_*' entry to differentiate, only {sorted(losses.keys())}"
+        )
+    for key, value in terms.items():
+        if value.numel() != 1:
+            raise ValueError(f"{key} must be a scalar, got shape {list(value.shape)}; reduce it")
+    return torch.stack([value.reshape(()) for value in terms.values()]).sum()

@@ -1,0 +1,59 @@
+"""How many updates an iteration owes: the difference between on- and off-policy training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from trainers.trainer import Trainer
+
+
+class Updates(Protocol):
+    """How many updates an iteration owes: the difference between on- and off-policy training."""
+
+    @property
+    def num_epochs(self) -> int:
+        """Passes over a rollout."""
+        ...
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether a run may stop (and be saved) between two updates of an iteration."""
+        ...
+
+    def due(self, trainer: Trainer) -> int:
+        """Updates still owed in the current epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """On-policy: ``num_epochs`` passes of ``minibatches`` updates over every rollout."""
+
+    num_epochs: int = 1
+    minibatches: int = 1
+    interruptible = False
+
+    def due(self, trainer: Trainer) -> int:
+        """Minibatches left in this epoch."""
+        return self.minibatches - trainer.updates_in_epoch
+
+
+@dataclass(frozen=True)
+class UpdateRatio:
+    """Off-policy: ``utd_ratio`` updates for every frame after the warm-up.
+
+    A function of the counters alone, so that a resumed run pays exactly what is owed.
+    """
+
+    utd_ratio: float = 1.0
+    init_random_frames: int = 0
+    num_epochs = 1
+    interruptible = True
+
+    def due(self, trainer: Trainer) -> int:
+        """``floor(utd_ratio * max(0, frames - init_random_frames)) - updates``."""
+        frames = max(0, trainer.frames - self.init_random_frames)
+        return math.floor(self.utd_ratio * frames) - trainer.updates

@@ -53,17 +53,17 @@ class Envs:
         else:
             self._env = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         (self.num_observations,) = self._env.single_observation_space.shape
-        self.action_space = space = self._env.single_action_space
-        box = isinstance(space, gym.spaces.Box)
-        if not box and not isinstance(space, gym.spaces.Discrete):
+        self.action_space: Any = self._env.single_action_space
+        space = self.action_space
+        if not isinstance(space, (gym.spaces.Box, gym.spaces.Discrete)):
             self._env.close()
             raise ConfigError(
                 "env.id", config.id, "a Box or Discrete action space", f"it has {space}"
             )
-        rescaled = box and config.rescale_actions and _is_finite(space)
+        rescaled = config.rescale_actions and _is_finite_box(space)
         # Skipped where it would change nothing but the last bit.
         self._rescale = rescaled and not ((space.low == -1).all() and (space.high == 1).all())
-        self._clip = box and config.clip_actions
+        self._clip = config.clip_actions and isinstance(space, gym.spaces.Box)
         self.action_spec = _action_spec(space, rescaled)
 
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> torch.Tensor:
@@ -208,18 +208,18 @@ def _silence_mujoco(env_id: str) -> None:
         mujoco.set_mju_user_warning(lambda message: None)  # type: ignore  # in its C part
 
 
-def _is_finite(space: gym.spaces.Box) -> bool:
-    return bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
+def _is_finite_box(space: Any) -> bool:
+    box = isinstance(space, gym.spaces.Box)
+    return box and bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
 
 
-def _action_spec(space: gym.Space, rescaled: bool) -> TensorSpec:
+def _action_spec(space: Any, rescaled: bool) -> TensorSpec:
     if isinstance(space, gym.spaces.Discrete):
         return Categorical(int(space.n))
-    assert isinstance(space, gym.spaces.Box)
     shape = torch.Size([int(np.prod(space.shape))])
     if rescaled:
         return Bounded(-1.0, 1.0, shape)
-    if _is_finite(space):
+    if _is_finite_box(space):
         low, high = (torch.tensor(b, dtype=torch.float32) for b in (space.low, space.high))
         return Bounded(low.flatten(), high.flatten(), shape)
     return Unbounded(shape)

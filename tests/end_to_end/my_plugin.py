@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -155,3 +157,22 @@ def insist(trainer: Trainer) -> None:
             CALLS.append("survived")
 
     trainer.register_hook("post_collect", twice)
+
+
+@hooks.register("block")
+def block(trainer: Trainer) -> None:
+    """Puts something else in the place of `FILE` at frame `FRAME`, and takes it away at `UNTIL`."""
+    path = Path(os.environ["FILE"])
+
+    def swap(trainer: Trainer, rollout: TensorDictBase) -> None:
+        if trainer.frames == int(os.environ["FRAME"]):
+            if path.is_dir():
+                shutil.rmtree(path)
+                path.touch()
+            else:
+                path.unlink()
+                path.mkdir()
+        if trainer.frames == int(os.environ.get("UNTIL", "0")):
+            path.unlink()
+
+    trainer.register_hook("post_collect", swap)

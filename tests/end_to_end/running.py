@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,14 @@ def script(
     )
 
 
-def forked(*arguments: str) -> int | None:
+def forked(*arguments: str, before: Callable[[], None] = lambda: None) -> int | None:
     """`train` in a copy of this process, which may come to harm; its exit code."""
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=lambda: sys.exit(train(*arguments)))
+
+    def run() -> None:
+        before()
+        sys.exit(train(*arguments))
+
+    process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     process.join(timeout=180)
     return process.exitcode

@@ -15,7 +15,13 @@ FRAGILE = (
     *(*TINY, *MINE, "run_dir=run", "env=gym", "env.id=mine/Fragile-v0"),
     *("env.max_episode_steps=null", "eval.interval=0", "checkpoint.interval=1"),
 )
-FIXED = ("resume=run", *MINE, "env.kwargs.fault=''", "resume_override=true")
+FIXED = (
+    "resume=run",
+    *MINE,
+    "env.kwargs.fault=''",
+    "resume_override=true",
+    "checkpoint.interval=0",
+)
 
 Capture = pytest.CaptureFixture[str]
 

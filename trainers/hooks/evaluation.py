@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from trainers import checkpoint
 from trainers.envs import Envs
 from trainers.seeding import episode_seed, own_randomness
 from trainers.trainer import Trainer
+
+logger = logging.getLogger("trainers")
 
 MAX_PARALLEL_EPISODES = 10
 
@@ -81,24 +84,29 @@ class Evaluate:
         trainer.metrics.set("eval/episode_length", float(lengths.mean()))
         trainer.metrics.line_due = True
         self._last_clock = trainer.clock
-        if returns.mean() > self.best_return:
-            self.best_return = float(returns.mean())
-            if self.best_dir is not None:
-                self._keep(trainer, self.best_dir)
+        best = float(returns.mean())
+        if best > self.best_return and self._keep(trainer, best):
+            self.best_return = best
 
-    def _keep(self, trainer: Trainer, directory: Path) -> None:
-        fresh = directory.with_name(f".{directory.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        checkpoint.save(
-            fresh,
-            {
-                "policy": self.policy.state_dict(),
-                "frames": trainer.frames,
-                "eval/episode_return": self.best_return,
-            },
-        )
-        shutil.rmtree(directory, ignore_errors=True)
-        fresh.rename(directory)
+    def _keep(self, trainer: Trainer, episode_return: float) -> bool:
+        """Put the policy into ``best_dir``; False if the disk does not take it."""
+        if self.best_dir is None:
+            return True
+        state = {
+            "policy": self.policy.state_dict(),
+            "frames": trainer.frames,
+            "eval/episode_return": episode_return,
+        }
+        fresh = self.best_dir.with_name(f".{self.best_dir.name}.new")
+        try:
+            shutil.rmtree(fresh, ignore_errors=True)
+            checkpoint.save(fresh, state)
+            shutil.rmtree(self.best_dir, ignore_errors=True)
+            fresh.rename(self.best_dir)
+        except OSError as error:
+            logger.error("THE BEST POLICY IS NOT KEPT at frame %d: %s", trainer.frames, error)
+            return False
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """The best return so far, and when the last evaluation was."""

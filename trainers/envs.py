@@ -60,10 +60,12 @@ class Envs:
             raise ConfigError(
                 "env.id", config.id, "a Box or Discrete action space", f"it has {space}"
             )
+        box = space if isinstance(space, gym.spaces.Box) else None
         rescaled = config.rescale_actions and _is_finite_box(space)
         # Skipped where it would change nothing but the last bit.
-        self._rescale = rescaled and not ((space.low == -1).all() and (space.high == 1).all())
-        self._clip = config.clip_actions and isinstance(space, gym.spaces.Box)
+        unit = box is not None and bool((box.low == -1).all() and (box.high == 1).all())
+        self._rescale = rescaled and not unit
+        self._clip = config.clip_actions and box is not None
         self.action_spec = _action_spec(space, rescaled)
 
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> torch.Tensor:

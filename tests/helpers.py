@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import gymnasium as gym
@@ -101,6 +102,7 @@ class StubTrainer:
         self.stop_at: int | None = None
         self.iteration_start = 0
         self.interrupted = False
+        self.collector = SimpleNamespace(resumed_exactly=True)
         self.metrics = Metrics()
         self.stopwatch = Stopwatch()
         self.phases: list[Any] = []
@@ -109,6 +111,10 @@ class StubTrainer:
     @property
     def clock(self) -> int:
         return self.frames
+
+    @property
+    def end(self) -> int:
+        return min(self.total_frames, self.stop_at or self.total_frames)
 
     @property
     def progress(self) -> float:

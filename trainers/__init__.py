@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from trainers.config import EnvConfig, SACConfig, TrainConfig
     from trainers.envs import Envs
     from trainers.errors import NonFiniteError
+    from trainers.phases import Phase
     from trainers.stages import Stage
+    from trainers.timetable import every
+    from trainers.trainer import Trainer
     from trainers.updates import Epochs, UpdateRatio
-from trainers.phases import Phase
-from trainers.timetable import every
-from trainers.trainer import Trainer
 
 # Loaded when first used: a wrong command line is answered without waiting for torch.
 _HOMES = {

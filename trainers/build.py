@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from trainers.hooks import (
     LogScalar,
     LogUpdateRatio,
     ProgressBar,
+    StopAfter,
     WriteMetrics,
     norm,
 )
@@ -46,6 +48,8 @@ class Built:
 
     trainer: Trainer
     policy: torch.nn.Module
+    keeping_settings: Callable[[], AbstractContextManager[None]]
+    """Inside it a checkpoint can be loaded, and what is configured stays as configured."""
 
 
 def build(config: TrainConfig) -> Built:
@@ -78,12 +82,15 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     spec = envs.action_spec.to(device)
     actor = TanhNormalActor(sizes[0], spec, network.hidden, network.activation)
     actor.to(device)
-    critic = (
-        StateActionValue(*sizes, network.hidden, network.activation)
+    make_critic = (
+        partial(StateActionValue, hidden=network.hidden, activation=network.activation)
         if algo.critic is None
-        else plugins.networks.get(algo.critic)(*sizes)
+        else plugins.networks.get(algo.critic)
     )
-    critics = [c.to(device) for c in critic_ensemble(critic, algo.num_critics)]
+    critic = make_critic(*sizes)
+    if isinstance(critic, torch.nn.Module):  # else a list of all of them
+        critic = [critic, *(make_critic(*sizes) for _ in range(algo.num_critics - 1))]
+    critics = [each.to(device) for each in critic_ensemble(critic)]
     fast = FastSACLoss.fits(actor, critics, algo.skip_done_states)
     if algo.loss_module not in (None, "torchrl"):
         loss_class = plugins.losses.get(algo.loss_module)
@@ -99,15 +106,16 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         init_random_frames=algo.init_random_frames,
         device=device,
     )
+    optimizer = sac.make_optimizer(loss, algo)
     trainer = sac.SACTrainer(
         collector=collector,
         loss_module=loss,
-        optimizer=sac.make_optimizer(loss, algo),
+        optimizer=optimizer,
         replay_buffer=_replay_buffer(algo, device),
         total_frames=config.total_frames,
         config=algo,
     )
-    return Built(trainer, policy)
+    return Built(trainer, policy, partial(sac.keeping_settings, loss, optimizer))
 
 
 BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {"sac": build_sac}
@@ -159,22 +167,13 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
         on(Stage.POST_STEPS, bar)
         on(Stage.SHUTDOWN, bar.close)
     if config.max_seconds is not None:
-        on(Stage.POST_STEPS, StopAfter(config.max_seconds))
+        limit = StopAfter(config.max_seconds)
+        on(Stage.SETUP, limit.start)
+        on(Stage.POST_STEPS, limit)
     # The first one at frame 0: a run that dies early can be resumed as well.
     on(Stage.SETUP, save, when=lambda t: t.frames == 0 and config.checkpoint.interval > 0)
     on(Stage.CHECKPOINT, save, when=lambda t: t.ending or save_due(t))
     return save
-
-
-class StopAfter:
-    """Ends the run at the first iteration after ``seconds`` of wall clock, over all resumes."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def __call__(self, trainer: Trainer, rollout: object) -> None:
-        if trainer.stopwatch.seconds >= self.seconds:
-            trainer.stop(f"max_seconds={self.seconds:g}")
 
 
 def _device(config: TrainConfig) -> torch.device:

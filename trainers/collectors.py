@@ -64,6 +64,7 @@ class GymCollector:
         self.init_random_frames = init_random_frames
         self.device = torch.device(device)
         self.frames = 0
+        self.resumed_exactly = False
         self._episodes = [0] * envs.num_envs
         self._observation: Tensor | None = None
 
@@ -141,6 +142,7 @@ class GymCollector:
         """Bring the environments back to where they were, by replaying their open episodes."""
         self.frames, self._episodes = state["frames"], list(state["episodes"])
         self._observation = None
+        self.resumed_exactly = True
         if state["observation"] is None:
             return
         episodes = [
@@ -150,6 +152,7 @@ class GymCollector:
         if torch.equal(observation, state["observation"]):
             self._observation = observation
         else:
+            self.resumed_exactly = False
             # The next step resets all of them: statistically the same run, not bit for bit.
             logger.warning(
                 "the environments did not come back to their stored observations: "

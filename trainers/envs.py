@@ -91,11 +91,25 @@ class Envs:
         space = self.action_space
         action = action.reshape(self.num_envs, *space.shape)
         if self._rescale:
-            action = space.low + (action + 1.0) * 0.5 * (space.high - space.low)
+            # This way the largest of bounds do not overflow.
+            action = 0.5 * (1.0 - action) * space.low + 0.5 * (1.0 + action) * space.high
         if self._clip:
             action = np.clip(action, space.low, space.high)
-        observation, reward, terminated, truncated, _ = self._env.step(action.astype(space.dtype))
+        if np.issubdtype(space.dtype, np.integer):
+            action = np.rint(action)
+        action = action.astype(space.dtype)
+        try:
+            observation, reward, terminated, truncated, _ = self._env.step(action)
+        except (EOFError, ConnectionError) as error:
+            raise RuntimeError(self._obituary()) from error
         return _float32(observation), reward, terminated, truncated
+
+    def _obituary(self) -> str:
+        for process in self._env.processes:
+            process.join(timeout=0.2)
+        codes = {index: p.exitcode for index, p in enumerate(self._env.processes)}
+        dead = [f"{index} (exit code {code})" for index, code in codes.items() if code is not None]
+        return f"the worker of environment {', '.join(dead) or '?'} died"
 
     def open_episodes(self) -> list[dict[str, Any]]:
         """Seed and actions of every environment's open episode; see :class:`EpisodeRecorder`."""
@@ -175,7 +189,7 @@ def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
     check_env_id(config)
     try:
         env = gym.make(config.id, **arguments)
-    except (gym.error.Error, ModuleNotFoundError) as error:  # MuJoCo's old versions, say
+    except (gym.error.Error, ImportError) as error:  # MuJoCo's old versions, say
         reason = str(error).splitlines()[0]
         raise ConfigError("env.id", config.id, "an environment that can be made", reason) from error
     except TypeError as error:

@@ -77,7 +77,7 @@ class _Vector:
 
     def add(self, values: Sequence[Tensor]) -> None:
         stacked = torch.stack([value.detach().reshape(()) for value in values]).double()
-        self.total = stacked if self.total is None else self.total + stacked
+        self.total = stacked if self.total is None else self.total.to(stacked.device) + stacked
         self.count += 1
 
 

@@ -126,6 +126,10 @@ def critic_ensemble(critic: nn.Module | Sequence[nn.Module], number: int = 2) ->
 
     One network is copied and every copy drawn anew; a list is taken as it is. Plain modules
     ``(observation, action) -> [..., 1]`` become TensorDict modules.
+
+    Raises:
+        ValueError: a module of the one network has parameters but no ``reset_parameters``, so its
+            copies would be equal and their minimum of no use.
     """
     if isinstance(critic, nn.Module):
         critics = [critic] + [_redrawn(critic) for _ in range(number - 1)]
@@ -139,9 +143,14 @@ def critic_ensemble(critic: nn.Module | Sequence[nn.Module], number: int = 2) ->
 
 def _redrawn(network: nn.Module) -> nn.Module:
     twin = copy.deepcopy(network)
-    for module in twin.modules():
+    for name, module in twin.named_modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()  # type: ignore[operator]  # torch's convention
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise ValueError(
+                f"{name or type(module).__name__} has parameters but no reset_parameters() to draw "
+                "them anew for each critic: give a list of critics"
+            )
     return twin
 
 

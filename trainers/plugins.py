@@ -22,6 +22,9 @@ Environments are registered with ``gymnasium.register`` and used by ``env=gym en
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -63,8 +66,10 @@ hooks = Registry("hooks")
 
 
 def load_plugins(modules: Iterable[str]) -> None:
-    """Import the modules; one that cannot be imported is a `ConfigError`."""
+    """Import the modules, from the working directory too; a failure is a `ConfigError`."""
     for module in modules:
+        if os.getcwd() not in sys.path:  # a script's own directory takes its place there
+            sys.path.insert(0, os.getcwd())
         try:
             importlib.import_module(module)
         except ConfigError:
@@ -74,5 +79,10 @@ def load_plugins(modules: Iterable[str]) -> None:
                 "plugins",
                 module,
                 "a module that can be imported",
-                f"{type(error).__name__}: {error}",
+                f"{type(error).__name__}: {error} ({_where(error)})",
             ) from error
+
+
+def _where(error: Exception) -> str:
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{innermost.filename}:{innermost.lineno}"

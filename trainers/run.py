@@ -6,9 +6,7 @@ import json
 import logging
 import os
 import shutil
-import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from trainers.config import ConfigError, TrainConfig, save_config
 from trainers.config.env_id import check_env_id
 from trainers.plugins import load_plugins
+from trainers.signals import stop_on_signals
 
 if TYPE_CHECKING:
+    from trainers.build import Built
     from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
@@ -54,19 +54,22 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         checkpoint = observe(built, config, run_dir)
         trainer = built.trainer
         if resume_from is not None:
-            _resume(trainer, resume_from, run_dir)
+            _resume(built, resume_from, run_dir)
         # Only now: a resume that failed leaves the configuration it could not follow as it was.
         save_config(config, run_dir / "config.yaml")
         logger.info(_greeting(config, run_dir, trainer))
         logger.debug("%s", trainer)
+        warm_up = getattr(config.algo, "init_random_frames", 0)
+        if warm_up >= trainer.end:
+            logger.warning("NOTHING WILL BE LEARNT: algo.init_random_frames=%d", warm_up)
         try:
-            with _stop_on_signals(trainer):
+            with stop_on_signals(trainer):
                 trainer.train()
         except KeyboardInterrupt as error:
             logger.error(
                 "%s: ended at once; resume=%s goes on from the last checkpoint", error, run_dir
             )
-            return FAILED
+            sys.exit(FAILED)  # past Hydra: a sweep ends as well
         except Exception as error:
             logger.debug("the run ended with an error", exc_info=True)
             logger.error("%s: %s", type(error).__name__, error)
@@ -106,9 +109,10 @@ def _is_finished(config: TrainConfig, run_dir: Path) -> bool:
     return last["frames"] >= _end(config) and "eval/episode_return" in last
 
 
-def _resume(trainer: Trainer, source: Path, run_dir: Path) -> None:
+def _resume(built: Built, source: Path, run_dir: Path) -> None:
     from trainers.hooks.checkpointing import checkpoints, newest_valid
 
+    trainer = built.trainer
     directory = run_dir / "checkpoints"
     checkpoint = newest_valid(directory) if source == run_dir else source
     if checkpoint is None:
@@ -116,7 +120,8 @@ def _resume(trainer: Trainer, source: Path, run_dir: Path) -> None:
         (run_dir / "metrics.jsonl").unlink(missing_ok=True)
     else:
         try:
-            trainer.load(checkpoint)
+            with built.keeping_settings():
+                trainer.load(checkpoint)
         except Exception as error:
             logger.debug("%s cannot be loaded", checkpoint, exc_info=True)
             raise ConfigError(
@@ -141,7 +146,7 @@ def _root(error: BaseException) -> str:
 
     while error.__cause__ is not None and not isinstance(error, CheckpointError):
         error = error.__cause__
-    return str(error)
+    return " ".join(str(error).split())
 
 
 def _greeting(config: TrainConfig, run_dir: Path, trainer: Trainer) -> str:
@@ -175,7 +180,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     terminal.setLevel(logging.INFO)
     handlers: list[tuple[logging.Logger, logging.Handler]] = [(logger, terminal)]
     try:
-        file = logging.FileHandler(path)
+        file = logging.FileHandler(path, delay=True)  # no file before there is a message
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers += [(logger, file), (logging.getLogger("py.warnings"), file)]
     except OSError as error:
@@ -191,29 +196,3 @@ def _logging_to(path: Path) -> Iterator[None]:
         for source, handler in handlers:
             source.removeHandler(handler)
             handler.close()
-
-
-@contextmanager
-def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks for a checkpoint and a clean end, the second ends it now."""
-
-    first: float | None = None
-
-    def stop(number: int, frame: Any) -> None:
-        nonlocal first
-        name = signal.Signals(number).name
-        if first is None:
-            first = time.monotonic()
-            trainer.stop(name, interrupted=True)
-        elif time.monotonic() - first < 1.0:
-            return  # a signal to the group arrives twice: directly, and passed on by make
-        else:
-            raise KeyboardInterrupt(f"{name} again")
-        print(f"\n{name}: stopping with a checkpoint; once more stops at once", file=sys.stderr)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

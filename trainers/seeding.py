@@ -18,6 +18,10 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+EVALUATION = 2**32 - 1
+"""Stands for the number of an environment in the seeds of evaluation, which no training shares."""
+
+
 def episode_seed(seed: int, env: int, episode: int) -> int:
     """A seed of its own for every episode of every environment of a run."""
     return int(np.random.SeedSequence([seed, env, episode]).generate_state(1)[0])

@@ -26,6 +26,8 @@ from trainers.updates import Epochs, Updates
 
 logger = logging.getLogger("trainers")
 
+_CLOCK = ("frames", "updates", "epoch", "updates_in_epoch", "iteration_start")
+
 
 class Trainer:
     """Runs the loop of :class:`Stage` over a collector, a loss and its optimizer.
@@ -122,6 +124,11 @@ class Trainer:
         return self.frames
 
     @property
+    def end(self) -> int:
+        """The clock's value at which the run ends: ``stop_at`` or the horizon."""
+        return min(self.total_frames, self.stop_at or self.total_frames)
+
+    @property
     def progress(self) -> float:
         """Share of the horizon that has passed, 0 to 1; schedules are functions of it."""
         return min(1.0, self.clock / self.total_frames)
@@ -129,8 +136,7 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """The clock has reached the end of the run (or ``stop_at``) and no update is owed."""
-        end = min(self.total_frames, self.stop_at or self.total_frames)
-        return self.clock >= end and self._rollout is None
+        return self.clock >= self.end and self._rollout is None
 
     @property
     def ending(self) -> bool:
@@ -141,12 +147,12 @@ class Trainer:
         """End the run at its next boundary: after this update off-policy, else this iteration.
 
         Args:
-            reason: kept in ``stop_reason``.
+            reason: kept in ``stop_reason``; the first one stays.
             interrupted: the run was cut short from outside (a signal) and is meant to go on later,
                 so nothing that belongs to a run's end (the final evaluation) is done.
         """
-        self.stop_reason = reason
-        self.interrupted = interrupted
+        self.stop_reason = self.stop_reason or reason
+        self.interrupted |= interrupted
 
     def stop_epochs(self) -> None:
         """End the epochs of this iteration after the current update (target KL)."""
@@ -159,6 +165,8 @@ class Trainer:
         with self.stopwatch.running():
             try:
                 self._fire(Stage.SETUP)
+                if self.ending:  # stopped before its first iteration: saved all the same
+                    self._fire(Stage.CHECKPOINT)
                 rollouts = iter(self.collector)
                 while not self.ending:
                     self._iterate(rollouts)
@@ -183,8 +191,7 @@ class Trainer:
             self.stop(f"the collector ended after {self.frames} frames")
             self._fire(Stage.CHECKPOINT)
             return False
-        if self.frames == 0:
-            _check_shapes(rollout)
+        _check_shapes(rollout)
         self.iteration_start = self.frames
         self.frames += rollout.numel()
         self._rollout = self._fire(Stage.POST_COLLECT, rollout)
@@ -221,7 +228,7 @@ class Trainer:
         losses = self._fire(Stage.POST_BACKWARD, batch, losses.detach())
         if not phase.is_finite(losses):
             where = f"at update {self.updates + 1}, frame {self.frames}"
-            raise NonFiniteError(f"{phase.blame(losses)} {where}: the update was not made")
+            raise NonFiniteError(f"{phase.blame(losses)} {where}: it was not stepped on")
         phase.step()
         return losses
 
@@ -245,13 +252,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """All that the run consists of, as nested tensors, numbers and strings."""
         return {
-            "clock": {
-                "frames": self.frames,
-                "updates": self.updates,
-                "epoch": self.epoch,
-                "updates_in_epoch": self.updates_in_epoch,
-                "iteration_start": self.iteration_start,
-            },
+            "clock": {key: getattr(self, key) for key in _CLOCK},
             "phases": [phase.state_dict() for phase in self.phases],
             "rollout": None if self._rollout is None else _rollout_state(self._rollout),
             "collector": self._collector_state(),
@@ -273,14 +274,15 @@ class Trainer:
         Hooks may have come or gone (logging is free to change): what has no counterpart is named
         in a warning.
         """
-        for key, value in state["clock"].items():
-            setattr(self, key, value)
+        for key in _CLOCK:
+            setattr(self, key, state["clock"][key])
         for phase, phase_state in zip(self.phases, state["phases"], strict=True):
             phase.load_state_dict(phase_state)
         rollout = state["rollout"]
         self._rollout = None if rollout is None else _rollout_from(rollout)
         if hasattr(self.collector, "load_state_dict"):
             self.collector.load_state_dict(state["collector"])
+        self._last_collector_state = None
         self._timetable.load_state_dict(state["hooks"])
         self.metrics.load_state_dict(state["metrics"])
         self.stopwatch.load_state_dict(state["stopwatch"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torchrl.objectives import SACLoss
 
+from trainers.hooks import Replay
 from trainers.plugins import hooks, losses, networks
 from trainers.trainer import Trainer
 
@@ -176,3 +178,34 @@ def block(trainer: Trainer) -> None:
             path.unlink()
 
     trainer.register_hook("post_collect", swap)
+
+
+@hooks.register("memory")
+def memory(trainer: Trainer) -> None:
+    """Adds the resident size of this process, now and at most, to the metrics."""
+
+    def resident(trainer: Trainer, *data: Any) -> None:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            name, _, size = line.partition(":")
+            if name in ("VmRSS", "VmHWM"):
+                trainer.metrics.set(f"memory/{name}", int(size.split()[0]) / 1024)
+
+    trainer.register_hook("post_steps", resident)
+    trainer.register_hook("shutdown", resident, name="resident_at_the_end")
+
+
+@hooks.register("fill")
+def fill(trainer: Trainer) -> None:
+    """Fills the replay buffer with random frames after the first rollout."""
+    (replay,) = (thing for thing in gc.get_objects() if type(thing) is Replay)
+
+    def once(trainer: Trainer, rollout: TensorDictBase) -> None:
+        if trainer.frames == rollout.numel():
+            chunk = rollout.reshape(-1)[:1].expand(10_000).clone()
+            while len(replay.buffer) < replay.buffer.storage.max_size:
+                replay.extend(
+                    trainer,
+                    chunk.apply(lambda t: t if t.dtype == torch.bool else torch.randn_like(t)),
+                )
+
+    trainer.register_hook("post_collect", once)

@@ -21,7 +21,7 @@ from trainers import checkpoint, seeding
 from trainers.envs import Envs
 from trainers.hooks import Evaluate
 from trainers.hooks.evaluation import run_episodes
-from trainers.seeding import episode_seed
+from trainers.seeding import EVALUATION, episode_seed
 from trainers.timetable import every
 
 
@@ -99,7 +99,7 @@ def result(hook: Evaluate, trainer: Any = None) -> dict[str, float]:
 def test_every_episode_counts_once_and_whole(
     make: Callable[..., Evaluate], made: list[Recorded], episodes: int
 ) -> None:
-    seeds = [episode_seed(3, 0, n) for n in range(episodes)]
+    seeds = [episode_seed(3, EVALUATION, n) for n in range(episodes)]
     lengths = np.array([(2, 5)[seed % 2] for seed in seeds])
     returns = 0.25 * lengths
     assert result(make(episodes=episodes, seed=3)) == pytest.approx(

@@ -181,6 +181,19 @@ def test_a_saved_sum_is_not_the_running_one() -> None:
     assert state["returns"].tolist() == [1.0]
 
 
+def test_saved_sums_are_dropped_if_the_collector_starts_episodes_anew() -> None:
+    trainer, hook = stub(), LogEpisodes()
+    trainer.collector.resumed_exactly = False
+    rollout = TensorDict(
+        {"next": {"reward": torch.ones(1, 1), "done": torch.zeros(1, 1, dtype=torch.bool)}}, [1]
+    )
+    hook(trainer, rollout)
+    hook.load_state_dict(hook.state_dict())
+    hook(trainer, rollout)
+    hook(trainer, rollout)
+    assert hook.state_dict()["returns"].tolist() == [2.0]
+
+
 def test_rollouts_without_environments_are_one_environment() -> None:
     trainer, hook = stub(), LogEpisodes()
     done = torch.tensor([[False], [True], [False]])

@@ -5,7 +5,8 @@ Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", https://a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -88,6 +89,24 @@ def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
     )
 
 
+@contextmanager
+def keeping_settings(loss: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+    """While a checkpoint is loaded: rates, discount and bounds stay as they are configured now.
+
+    They are buffers of the loss and entries of the optimizer, so a checkpoint brings its own; a run
+    that is resumed with ``resume_override`` wants the new ones.
+    """
+    names = ("gamma", "min_log_alpha", "max_log_alpha", "_target_entropy")
+    settings = {n: b.clone() for n, b in loss.named_buffers() if n.split(".")[-1] in names}
+    rates = [group["lr"] for group in optimizer.param_groups]
+    yield
+    for name, buffer in loss.named_buffers():
+        if name in settings:
+            buffer.copy_(settings[name])
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
 class SACTrainer(Trainer):
     """The timetable of SAC.
 
@@ -97,7 +116,7 @@ class SACTrainer(Trainer):
         optimizer: over the parameters of the loss.
         replay_buffer: any TorchRL replay buffer.
         total_frames: end of the run in frames.
-        config: everything else, in numbers.
+        config: everything else, in numbers; without one, batches are of the buffer's own size.
         target_update: TorchRL's ``SoftUpdate`` or ``HardUpdate`` instead of the configured one.
     """
 
@@ -112,6 +131,7 @@ class SACTrainer(Trainer):
         config: SACConfig | None = None,
         target_update: TargetNetUpdater | None = None,
     ) -> None:
+        own_batch_size = getattr(replay_buffer, "_batch_size", None) if config is None else None
         config = config or SACConfig()
         super().__init__(
             collector=collector,
@@ -123,7 +143,7 @@ class SACTrainer(Trainer):
         (phase,) = self.phases
         parameters = list(phase.parameters())
         device = parameters[0].device
-        replay = Replay(replay_buffer, config.batch_size, device)
+        replay = Replay(replay_buffer, own_batch_size or config.batch_size, device)
 
         on = self.register_hook
         on(Stage.POST_COLLECT, replay.extend)

@@ -12,7 +12,7 @@ def check_env_id(config: EnvConfig) -> None:
 
     try:
         gym.spec(config.id)
-    except (gym.error.Error, ModuleNotFoundError) as error:
+    except (gym.error.Error, ImportError) as error:
         known = config.id in gym.registry
         near = None if known else did_you_mean(config.id, gym.registry)
         raise ConfigError(

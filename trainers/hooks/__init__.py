@@ -3,6 +3,7 @@
 from trainers.hooks.checkpointing import Checkpoint
 from trainers.hooks.evaluation import Evaluate
 from trainers.hooks.gradients import AnnealLR, ClipGradNorm, StepLRScheduler
+from trainers.hooks.limits import StopAfter
 from trainers.hooks.logging import (
     LogEpisodes,
     LogGradNorm,
@@ -33,6 +34,7 @@ __all__ = [
     "Replay",
     "StepLRScheduler",
     "StepUpdater",
+    "StopAfter",
     "TargetUpdate",
     "WeightSync",
     "WriteMetrics",

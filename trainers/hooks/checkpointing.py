@@ -40,7 +40,8 @@ class Checkpoint:
                 logger.error("NO CHECKPOINT at frame %d: %s", trainer.frames, error)
                 return
             self.failed = False
-            for old in checkpoints(self.directory)[self.keep :]:
+            killed = self.directory.glob(".*.partial")  # what a killed process left half written
+            for old in [*checkpoints(self.directory)[self.keep :], *killed]:
                 shutil.rmtree(old, ignore_errors=True)
         trainer.metrics.add("time/checkpoint_s", time.perf_counter() - begin)
 

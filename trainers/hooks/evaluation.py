@@ -16,7 +16,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from trainers import checkpoint
 from trainers.envs import Envs
-from trainers.seeding import episode_seed, own_randomness
+from trainers.seeding import EVALUATION, episode_seed, own_randomness
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
@@ -54,7 +54,7 @@ class Evaluate:
     ) -> None:
         self.policy = policy
         self.make_envs = make_envs
-        self.seeds = [episode_seed(seed, 0, episode) for episode in range(episodes)]
+        self.seeds = [episode_seed(seed, EVALUATION, episode) for episode in range(episodes)]
         self.deterministic = deterministic
         self.best_dir = best_dir
         self.best_return = -math.inf
@@ -67,6 +67,9 @@ class Evaluate:
     def final(self, trainer: Trainer) -> None:
         """Evaluate the policy the run ends with, unless that was just done or it will go on."""
         if not trainer.interrupted and self._last_clock != trainer.clock:
+            if trainer.clock < trainer.total_frames and self.best_return > -math.inf:
+                # No part of the run that may go on from here, nor is what it finds.
+                self.best_return = math.inf
             self._evaluate(trainer)
         if self._envs is not None:
             self._envs.close()

@@ -90,12 +90,15 @@ class LogEpisodes:
     def __init__(self) -> None:
         self._returns = np.zeros(0)
         self._lengths = np.zeros(0, dtype=np.int64)
+        self._resumed = False
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         steps = rollout.batch_size[-1]
         rewards = rollout["next", "reward"].reshape(-1, steps).double().cpu().numpy()
         dones = rollout["next", "done"].reshape(-1, steps).cpu().numpy()
-        if len(self._returns) != len(rewards):
+        restarted = self._resumed and not getattr(trainer.collector, "resumed_exactly", False)
+        self._resumed = False
+        if restarted or len(self._returns) != len(rewards):
             self._returns = np.zeros(len(rewards))
             self._lengths = np.zeros(len(rewards), dtype=np.int64)
         for step in range(steps):
@@ -111,7 +114,8 @@ class LogEpisodes:
         return {"returns": self._returns, "lengths": self._lengths}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Restore :meth:`state_dict`; of use only if the collector goes on where it was."""
+        self._resumed = True
         self._returns, self._lengths = (np.asarray(state[k]).copy() for k in ("returns", "lengths"))
 
 

@@ -32,9 +32,12 @@ class ProgressBar:
 
     def open(self, trainer: Trainer) -> None:
         """Start where the run stands, which after a resume is not zero."""
-        end = min(trainer.total_frames, trainer.stop_at or trainer.total_frames)
         self._bar = tqdm(
-            total=end, initial=trainer.frames, unit=" frames", dynamic_ncols=True, disable=None
+            total=trainer.end,
+            initial=trainer.frames,
+            unit=" frames",
+            dynamic_ncols=True,
+            disable=None,
         )
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:

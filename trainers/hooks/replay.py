@@ -42,9 +42,10 @@ class Replay:
 
     def state_dict(self) -> dict[str, Any]:
         """The stored frames in storage order, and where the next one goes."""
-        filled = len(self.buffer)
+        # The storage itself: the buffer's transforms have been applied to what is in it.
+        storage, filled = self.buffer.storage, len(self.buffer)
         return {
-            "frames": dict(self.buffer[:filled].flatten_keys("/").items()) if filled else {},
+            "frames": dict(storage[:filled].flatten_keys("/").items()) if filled else {},
             "writer": self.buffer.writer.state_dict(),
             "sampler": self.buffer.sampler.state_dict(),
         }
@@ -54,6 +55,7 @@ class Replay:
         self.buffer.empty()
         if frames := state["frames"]:
             filled = len(next(iter(frames.values())))
-            self.buffer.extend(TensorDict(frames, [filled]).unflatten_keys("/"))
+            stored = TensorDict(frames, [filled]).unflatten_keys("/")
+            self.buffer.storage.set(slice(0, filled), stored)  # type: ignore  # a slice will do
         self.buffer.writer.load_state_dict(state["writer"])
         self.buffer.sampler.load_state_dict(state["sampler"])

@@ -1,0 +1,41 @@
+"""The memory that a run takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from running import TINY, lines, script
+
+pytestmark = pytest.mark.slow
+
+RUN = Path("run")
+
+
+def test_it_does_not_grow() -> None:
+    arguments = (
+        *(*TINY, "plugins=[my_plugin]", "hooks=[memory]", "run_dir=run", "total_frames=12_000"),
+        *("log.interval=1_000", "eval.interval=1_000", "checkpoint.interval=500"),
+    )
+    process = script(*arguments, timeout=1200)
+    assert process.returncode == 0, process.stderr
+    resident = {line["frames"]: line["memory/VmRSS"] for line in lines(RUN)}
+    assert resident[2_000] > 100
+    assert resident[12_000] - resident[2_000] < 10, resident
+
+
+def test_a_million_frames_stay_below_a_gigabyte() -> None:
+    arguments = (
+        *("env=HalfCheetah", "run_dir=run", "total_frames=40", "eval.episodes=1", "threads=1"),
+        *("device=cpu", "algo.init_random_frames=20", "algo.buffer_size=1_000_000"),
+    )
+    mine = ("plugins=[my_plugin]", "hooks=[fill,memory]")
+    process = script(*arguments, *mine, timeout=1200)
+    assert process.returncode == 0, process.stderr
+    checkpoint = next(RUN.glob("checkpoints/0000000040-*/tensors.safetensors"))
+    assert checkpoint.stat().st_size > 160e6
+    assert lines(RUN)[-1]["memory/VmHWM"] < 1000, "while it was saved"
+    process = script("resume=run", "total_frames=50", *mine, timeout=1200)
+    assert process.returncode == 0, process.stderr
+    assert lines(RUN)[-1]["frames"] == 50
+    assert lines(RUN)[-1]["memory/VmHWM"] < 1000, "while it was loaded"

@@ -1,0 +1,49 @@
+"""Signals ask a run to stop; the run decides where."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainers.trainer import Trainer
+
+# A signal to a whole process group arrives twice: directly, and passed on by make.
+SAME_SIGNAL_SECONDS = 1.0
+
+
+@contextmanager
+def stop_on_signals(trainer: Trainer) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks for a checkpoint and a clean end, the second ends it now.
+
+    Raises:
+        KeyboardInterrupt: on the second one.
+    """
+    first: float | None = None
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal first
+        name = signal.Signals(number).name
+        if first is None:
+            first = time.monotonic()
+            trainer.stop(name, interrupted=True)
+            _say(f"\n{name}: stopping with a checkpoint; once more stops at once\n")
+        elif time.monotonic() - first >= SAME_SIGNAL_SECONDS:
+            raise KeyboardInterrupt(f"{name} again")
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    # Not print: the signal may come while something is being printed, or stderr may be gone.
+    with suppress(OSError):
+        os.write(2, text.encode())

@@ -163,3 +163,17 @@ def test_parameters_are_registered_once() -> None:
     actor = TanhNormalActor(3, UNIT, [8], "relu")
     assert len(list(actor.parameters())) == len(actor.state_dict()) == 4
     assert len(ActingPolicy(actor).state_dict()) == 4
+
+
+def test_a_network_that_cannot_be_drawn_anew_is_refused() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4))
+
+        def forward(self, observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+            return torch.cat([observation, action], -1) @ self.weight.unsqueeze(-1)
+
+    with pytest.raises(ValueError, match="Bare has parameters but no reset_parameters"):
+        critic_ensemble(Bare(), 2)
+    assert len(critic_ensemble([Bare(), Bare()])) == 2

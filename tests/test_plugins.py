@@ -117,6 +117,25 @@ def test_a_plugin_may_make_a_list_of_critics(write: Callable[[str, str], None]) 
     assert sac_loss(trainer).num_qvalue_nets == 4
 
 
+def test_a_plugin_is_found_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside_me.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    load_plugins(["beside_me"])
+    assert sys.modules.pop("beside_me")
+
+
+def test_a_critic_s_maker_is_called_for_each(write: Callable[[str, str], None]) -> None:
+    write("users_own", MINE)
+    load_plugins(["users_own"])
+    trainer = build(tiny_sac(algo={"critic": "my_critic", "num_critics": 2})).trainer
+    trainer.collector.shutdown()
+    first, second = sac_loss(trainer).qvalue_network_params["module", "layer", "weight"]
+    assert not first.equal(second)
+
+
 def test_torchrl_s_loss_can_be_asked_for_by_name() -> None:
     trainer = build(tiny_sac(algo={"loss_module": "torchrl"})).trainer
     trainer.collector.shutdown()

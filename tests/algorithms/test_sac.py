@@ -18,9 +18,9 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer, TensorDictReplayBuffer
 from torchrl.envs import GymEnv
 from torchrl.objectives import HardUpdate, SACLoss, SoftUpdate
 
-from trainers import seeding
+from trainers import checkpoint, seeding
 from trainers.algorithms.sac import SACTrainer, make_loss, make_optimizer
-from trainers.build import build
+from trainers.build import Built, build
 from trainers.config import ConfigError, SACConfig, TrainConfig
 from trainers.errors import NonFiniteError
 from trainers.hooks import (
@@ -526,3 +526,27 @@ def test_two_runs_live_side_by_side() -> None:
     assert_same(inner_state, alone[1][0], ignored)
     assert timeless(outer_lines.lines) == alone[0][1]
     assert timeless(inner_lines[0].lines) == alone[1][1]
+
+
+def test_settings_outlive_a_checkpoint_and_the_rest_does_not(tmp_path: Path) -> None:
+    def made(**algo: float) -> Built:
+        built = build(tiny_sac(algo=algo))
+        built.trainer.collector.shutdown()
+        return built
+
+    old = made(lr=1e-3, gamma=0.9, min_alpha=0.01, max_alpha=2.0)
+    checkpoint.save(tmp_path / "c", old.trainer.phases[0].state_dict())
+    new = made(lr=1e-4, gamma=0.5, min_alpha=0.2, max_alpha=3.0)
+    (phase,) = new.trainer.phases
+    with torch.no_grad():
+        for parameter in phase.parameters():
+            parameter.add_(1.0)
+    with new.keeping_settings():
+        phase.load_state_dict(checkpoint.load(tmp_path / "c"))
+    assert {group["lr"] for group in phase.optimizers[0].param_groups} == {1e-4}
+    loss = sac_loss(new.trainer)
+    buffers = {name.split(".")[-1]: float(b) for name, b in loss.named_buffers() if b.numel() == 1}
+    assert buffers["gamma"] == 0.5
+    assert buffers["min_log_alpha"] == pytest.approx(math.log(0.2))
+    assert buffers["max_log_alpha"] == pytest.approx(math.log(3.0))
+    assert_same(dict(sac_loss(old.trainer).named_parameters()), dict(loss.named_parameters()))

@@ -200,3 +200,15 @@ def test_the_script_runs(script: Callable[..., subprocess.CompletedProcess[str]]
     process = script("env=Hopper", "run_dir=here")
     assert (process.returncode, process.stdout) == (0, "ran here\n")
     assert process.stderr == "no torch\n"
+
+
+def test_a_run_directory_is_one_process_s_at_a_time(tmp_path: Path) -> None:
+    place, config = tmp_path / "mine", _config()
+    with (
+        run_dir_module.claimed(place, config, ""),
+        pytest.raises(ConfigError, match=r"run_dir.*another process is training in it"),
+        run_dir_module.claimed(place, config, ""),
+    ):
+        pass
+    with run_dir_module.claimed(place, config, ""):
+        assert place.is_dir()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import sac_loss
 from running import (
     SCRIPT,
     TINY,
@@ -19,6 +20,7 @@ from running import (
     last_state,
     lines,
     names,
+    seen_trainer,
     train,
     variables,
 )
@@ -184,11 +186,14 @@ def test_an_older_checkpoint_can_be_named(run: Path, finished: Path) -> None:
     assert last["loss/actor"] != unchanged["loss/actor"]
 
 
-@pytest.mark.xfail(reason="the optimizer's state brings the old rate back", strict=True)
-def test_an_overridden_learning_rate_counts(run: Path) -> None:
-    changed = ("algo.lr=1e-4", "resume_override=true")
-    assert train("resume=run", "total_frames=170", *changed) == 0
+def test_overridden_settings_count(run: Path) -> None:
+    changed = ("algo.lr=1e-4", "algo.gamma=0.5", "algo.target_entropy=-9", "resume_override=true")
+    spy = ("plugins=[my_plugin]", "hooks=[spy]")
+    assert train("resume=run", "total_frames=170", *changed, *spy) == 0
     assert lines(run)[-1]["train/lr/actor"] == 1e-4
+    loss = sac_loss(seen_trainer())
+    assert float(loss.value_estimator.gamma) == 0.5
+    assert float(loss.target_entropy) == -9
 
 
 def test_a_named_checkpoint_has_to_be_intact(run: Path, capfd: Capture) -> None:

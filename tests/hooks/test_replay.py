@@ -11,6 +11,7 @@ from helpers import Rollouts, assert_same, make_trainer, stub
 from tensordict import TensorDict
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
+from torchrl.envs import RewardScaling
 
 from trainers import checkpoint
 from trainers.hooks import Replay
@@ -109,3 +110,15 @@ def test_a_buffer_survives_a_checkpoint(
         assert_same(*drawn)
         assert_same(first.buffer[:].to_dict(), second.buffer[:].to_dict())
     assert_same(first.state_dict(), second.state_dict())
+
+
+def test_a_transform_is_not_applied_again_by_a_checkpoint(tmp_path: Path) -> None:
+    def scaled() -> Replay:
+        scaling = RewardScaling(loc=0.0, scale=0.1, in_keys=[("next", "reward")])
+        return Replay(ReplayBuffer(storage=LazyTensorStorage(10), transform=scaling), 4)
+
+    first, second = scaled(), scaled()
+    first.extend(stub(), Rollouts(1, 5).rollout())
+    checkpoint.save(tmp_path / "c", first.state_dict())
+    second.load_state_dict(checkpoint.load(tmp_path / "c"))
+    assert_same(first.buffer.storage[:5].to_dict(), second.buffer.storage[:5].to_dict())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,15 +52,35 @@ def claimed(run_dir: Path | None, config: TrainConfig, label: str) -> Iterator[P
     """Make `run_dir`, or a new one if it is None; taken back at the end if nothing is in it.
 
     A new directory is made by this process or not at all, so runs that start in the same second
-    never share one.
+    never share one; one that is given is locked, so that no second process writes into it.
     """
     made: list[Path] = []
     try:
-        yield _make(run_dir, made) if run_dir else _make_new(config, label, made)
+        place = _make(run_dir, made) if run_dir else _make_new(config, label, made)
+        with _locked(place):
+            yield place
     finally:
         for path in made:
             if not any(path.iterdir()):
                 path.rmdir()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the directory's lock, which the system takes back from a process that dies."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        hint = "another process is training in it"
+        raise ConfigError("run_dir", str(path), "a directory of its own", hint) from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make_new(config: TrainConfig, label: str, made: list[Path]) -> Path:

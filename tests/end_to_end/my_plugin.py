@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ExponentialLR
 from torchrl.objectives import SACLoss
 
-from trainers.hooks import Replay
+from trainers.hooks import Replay, StepLRScheduler
 from trainers.plugins import hooks, losses, networks
 from trainers.trainer import Trainer
 
@@ -126,6 +127,13 @@ class Count:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.number = state["number"]
+
+
+@hooks.register("decay")
+def decay(trainer: Trainer) -> None:
+    """Lowers the learning rates in every update, each from the one before."""
+    (optimizer,) = trainer.phases[0].optimizers
+    trainer.register_hook("post_optim", StepLRScheduler(ExponentialLR(optimizer, 0.99)))
 
 
 @hooks.register("signal")

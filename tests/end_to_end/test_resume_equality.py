@@ -111,6 +111,20 @@ def test_a_run_with_hooks_and_an_own_environment(straight: Straight) -> None:
     assert_equal_runs(Path("run"), straight(*mine))
 
 
+@pytest.mark.parametrize(
+    "mine",
+    [
+        ("plugins=[my_plugin]", "hooks=[decay]"),
+        ("algo.lr_schedule=linear", "algo.utd_ratio=0.1", "log.interval=5"),
+    ],
+    ids=["torch's scheduler", "linear, few updates"],
+)
+def test_learning_rates_that_change(mine: tuple[str, ...], straight: Straight) -> None:
+    assert train(*TINY, *mine, "run_dir=run", "stop_at=103") == 0
+    assert train("resume=run", *mine[:1]) == 0
+    assert_equal_runs(Path("run"), straight(*mine))
+
+
 def test_the_comparison_sees_a_difference(tmp_path: Path, finished: Path) -> None:
     def edited(change: Callable[[dict[str, Any]], None]) -> Path:
         from trainers import checkpoint

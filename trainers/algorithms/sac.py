@@ -79,14 +79,12 @@ def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
             kind = "actor" if name.startswith("actor") else "critic"
             groups["alpha" if "log_alpha" in name else kind].append(parameter)
     rates = {"actor": config.actor_lr, "critic": config.critic_lr, "alpha": config.alpha_lr}
-    return Adam(
-        [
-            {"params": parameters, "lr": rates[name] or config.lr, "name": name}
-            for name, parameters in groups.items()
-            if parameters
-        ],
-        fused=True,
-    )
+    settings = []
+    for name, parameters in groups.items():
+        rate = rates[name] or config.lr
+        group = {"params": parameters, "name": name, "lr": rate, "initial_lr": rate}
+        settings += [group] if parameters else []
+    return Adam(settings, fused=True)
 
 
 @contextmanager
@@ -96,15 +94,17 @@ def keeping_settings(loss: nn.Module, optimizer: Optimizer) -> Iterator[None]:
     They are buffers of the loss and entries of the optimizer, so a checkpoint brings its own; a run
     that is resumed with ``resume_override`` wants the new ones.
     """
+    getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
     names = ("gamma", "min_log_alpha", "max_log_alpha", "_target_entropy")
     settings = {n: b.clone() for n, b in loss.named_buffers() if n.split(".")[-1] in names}
-    rates = [group["lr"] for group in optimizer.param_groups]
+    rates = [group["initial_lr"] for group in optimizer.param_groups]
     yield
     for name, buffer in loss.named_buffers():
         if name in settings:
             buffer.copy_(settings[name])
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+        if group.get("initial_lr") != rate:  # else a schedule has brought it where it is
+            group["lr"] = group["initial_lr"] = rate
 
 
 class SACTrainer(Trainer):

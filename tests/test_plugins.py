@@ -83,7 +83,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     for registry in (plugins.losses, plugins.networks, plugins.hooks):
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setattr(registry, "_entries", {})
 
     def write_module(name: str, content: str) -> None:
         (tmp_path / f"{name}.py").write_text(content)

@@ -176,22 +176,26 @@ def _logging_to(path: Path) -> Iterator[None]:
 
     Warnings of libraries go to the log only: Gymnasium makes one of a failed worker's traceback.
     """
+    warnings = logging.getLogger("py.warnings")
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setLevel(logging.INFO)
     handlers: list[tuple[logging.Logger, logging.Handler]] = [(logger, terminal)]
     try:
         file = logging.FileHandler(path, delay=True)  # no file before there is a message
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        handlers += [(logger, file), (logging.getLogger("py.warnings"), file)]
+        handlers += [(logger, file), (warnings, file)]
     except OSError as error:
         print(f"cannot write {path}: {error}", file=sys.stderr)
     logger.setLevel(logging.DEBUG)
     logging.captureWarnings(len(handlers) > 1)
+    # A library may have set up the root logger, which would say everything a second time.
+    logger.propagate = warnings.propagate = False
     for source, handler in handlers:
         source.addHandler(handler)
     try:
         yield
     finally:
+        logger.propagate = warnings.propagate = True
         logging.captureWarnings(False)
         for source, handler in handlers:
             source.removeHandler(handler)

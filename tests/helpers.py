@@ -192,6 +192,8 @@ class Tale(gym.Env):
         reward = float(np.dot(action, 100.0 ** np.arange(len(action))))
         if self._breaks("reward"):
             reward = 1e300  # infinite in float32
+        if self._breaks("nan reward"):
+            reward = np.nan
         if self._breaks("exception"):
             raise RuntimeError("the simulator gave up")
         terminated, truncated = end in ("terminated", "both"), end in ("truncated", "both")

@@ -75,7 +75,10 @@ def test_the_spec_is_what_the_policy_may_do(make: Callable[..., Envs]) -> None:
     assert make(register_spaces("Choice", ONE, Discrete(3))).action_spec == Categorical(3)
 
 
-@pytest.mark.parametrize("space", [Box(-1, 1, (2, 3)), Box(0, 255, (4,), np.uint8), Discrete(3)])
+@pytest.mark.parametrize(
+    "space",
+    [Box(-1, 1, (2, 3)), Box(0, 255, (4,), np.uint8), Discrete(3), Discrete(3, start=5)],
+)
 def test_actions_of_any_shape_and_type_arrive(make: Callable[..., Envs], space: gym.Space) -> None:
     envs = make(register_spaces("Shapes", ONE, space), num_envs=2)
     envs.reset([0, 1])

@@ -77,14 +77,14 @@ def traced(total_frames: int = 4, **given: Any) -> tuple[Trainer, list[str]]:
 
 
 def test_off_policy_skips_the_updates_of_the_warm_up() -> None:
-    trainer, trace = traced(updates=UpdateRatio(2.0, init_random_frames=2))
+    trainer, trace = traced(update_plan=UpdateRatio(2.0, init_random_frames=2))
     trainer.train()
     iteration = ["post_collect", "pre_epoch", *UPDATE, *UPDATE, "post_steps", "checkpoint"]
     assert trace == ["setup", *2 * WARM_UP, *2 * iteration, "shutdown"]
 
 
 def test_on_policy_has_epochs_of_minibatches() -> None:
-    trainer, trace = traced(total_frames=2, updates=Epochs(num_epochs=2, minibatches=3))
+    trainer, trace = traced(total_frames=2, update_plan=Epochs(num_epochs=2, minibatches=3))
     trainer.train()
     epoch = ["pre_epoch", *3 * UPDATE]
     iteration = ["post_collect", *2 * epoch, "post_steps", "checkpoint"]
@@ -100,7 +100,7 @@ def test_a_delayed_phase_takes_every_second_update() -> None:
         Phase(actor, TracedSGD(actor.parameters(), trace, "actor step"), every=2),
     ]
     trainer = Trainer(
-        collector=Rollouts(), phases=phases, total_frames=1, updates=Epochs(minibatches=4)
+        collector=Rollouts(), phases=phases, total_frames=1, update_plan=Epochs(minibatches=4)
     )
     for stage in (Stage.POST_LOSS, Stage.POST_BACKWARD, Stage.POST_OPTIM):
         trainer.register_hook(stage, note(trace, stage.value, stage), name=stage.value)
@@ -432,7 +432,7 @@ def test_the_update_count_is_the_formula(
     trainer = make_trainer(
         collector=Rollouts(num_envs, steps),
         total_frames=40,
-        updates=UpdateRatio(ratio, warm_up),
+        update_plan=UpdateRatio(ratio, warm_up),
         lr=1e-6,
     )
     counts: list[bool] = []
@@ -471,7 +471,7 @@ def test_no_frames_is_no_run() -> None:
 
 
 def test_stop_waits_for_the_end_of_an_iteration_on_policy() -> None:
-    trainer, trace = traced(updates=Epochs(num_epochs=2, minibatches=2))
+    trainer, trace = traced(update_plan=Epochs(num_epochs=2, minibatches=2))
     trainer.register_hook("post_optim", lambda trainer, batch, losses: trainer.stop("enough"))
     trainer.train()
     assert (trainer.frames, trainer.updates, trainer.stop_reason) == (1, 4, "enough")
@@ -479,7 +479,7 @@ def test_stop_waits_for_the_end_of_an_iteration_on_policy() -> None:
 
 
 def test_stop_waits_for_the_end_of_an_update_off_policy() -> None:
-    trainer, trace = traced(updates=UpdateRatio(4.0))
+    trainer, trace = traced(update_plan=UpdateRatio(4.0))
     trainer.register_hook("post_optim", lambda trainer, batch, losses: trainer.stop("enough"))
     trainer.train()
     assert (trainer.frames, trainer.updates, trainer.finished) == (1, 1, False)
@@ -487,7 +487,7 @@ def test_stop_waits_for_the_end_of_an_update_off_policy() -> None:
 
 
 def test_stop_epochs_ends_the_epochs_of_this_iteration_only() -> None:
-    trainer = make_trainer(total_frames=2, updates=Epochs(num_epochs=3, minibatches=2))
+    trainer = make_trainer(total_frames=2, update_plan=Epochs(num_epochs=3, minibatches=2))
     counts: list[int] = []
 
     def stop(trainer: Trainer, batch: Any, losses: Any) -> None:
@@ -519,7 +519,7 @@ def test_learning_rates_follow_the_clock_in_every_group() -> None:
         loss_module=loss,
         optimizer=optimizer,
         total_frames=4,
-        updates=UpdateRatio(2.0, init_random_frames=1),
+        update_plan=UpdateRatio(2.0, init_random_frames=1),
     )
     rates: list[list[float]] = []
     trainer.register_hook("process_optim_batch", AnnealLR(optimizer))
@@ -543,7 +543,7 @@ def test_a_scheduler_of_torch_steps_once_an_update() -> None:
         loss_module=loss,
         optimizer=optimizer,
         total_frames=1,
-        updates=Epochs(minibatches=5),
+        update_plan=Epochs(minibatches=5),
     )
     rates: list[list[float]] = []
     trainer.register_hook(
@@ -595,7 +595,7 @@ def test_nothing_moves_after_a_number_that_is_not_finite(how: str, source: str) 
         loss_module=loss,
         optimizer=optimizer,
         total_frames=20,
-        updates=UpdateRatio(0.5),
+        update_plan=UpdateRatio(0.5),
     )
 
     def follow(trainer: Trainer, batch: Any, losses: Any) -> None:
@@ -684,7 +684,7 @@ def test_a_collector_that_fails_to_close_does_not_hide_the_error() -> None:
 def test_two_trainers_live_side_by_side() -> None:
     def make(seed: int) -> Trainer:
         generator = torch.Generator().manual_seed(seed)
-        trainer = make_trainer(total_frames=20, updates=UpdateRatio(1.5, 3))
+        trainer = make_trainer(total_frames=20, update_plan=UpdateRatio(1.5, 3))
 
         def noise(trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
             noisy = batch.clone()
@@ -731,7 +731,7 @@ def _noisy(plan: Any) -> Trainer:
         loss_module=loss,
         optimizer=Adam(loss.parameters(), lr=0.1),
         total_frames=36,
-        updates=plan,
+        update_plan=plan,
     )
     trainer.register_hook("post_steps", Counter())
     trainer.register_hook(
@@ -774,11 +774,11 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
 
 def test_a_run_stopped_between_two_updates_pays_the_rest_first(tmp_path: Path) -> None:
     plan = UpdateRatio(3.0)
-    first, _ = traced(updates=plan)
+    first, _ = traced(update_plan=plan)
     first.register_hook("post_optim", lambda t, batch, losses: t.stop("now"), name="stop")
     first.train()
     first.save(tmp_path / "c")
-    second, trace = traced(total_frames=2, updates=plan)
+    second, trace = traced(total_frames=2, update_plan=plan)
     second.load(tmp_path / "c")
     second.train()
     assert trace == [

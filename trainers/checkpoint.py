@@ -15,7 +15,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +72,40 @@ def load(path: str | Path) -> dict[str, Any]:
         CheckpointError: a file is missing, changed or cut short, or its content is of no use.
     """
     path = Path(path)
+    with _reading(path):
+        state = _verified(path)
+        return _decode(state, load_file(path / _TENSORS))
+
+
+def verify(path: str | Path) -> None:
+    """Check a checkpoint directory without reading its tensors into memory.
+
+    Raises:
+        CheckpointError: as :func:`load`.
+    """
+    path = Path(path)
+    with _reading(path):
+        _verified(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        manifest = json.loads((path / _MANIFEST).read_text())
-        for name in (_TENSORS, _STATE):
-            if _fingerprint(path / name) != manifest[name]:
-                raise CheckpointError(f"{path / name} is damaged: it does not match its manifest")
-        document = json.loads((path / _STATE).read_text())
-        if document["format"] != FORMAT:
-            raise CheckpointError(f"{path} has format {document['format']}, expected {FORMAT}")
-        return _decode(document["state"], load_file(path / _TENSORS))
+        yield
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path} is not a usable checkpoint: {error!r}") from error
+
+
+def _verified(path: Path) -> Any:
+    """The encoded state, after every file has been compared with its hash."""
+    manifest = json.loads((path / _MANIFEST).read_text())
+    for name in (_TENSORS, _STATE):
+        if _fingerprint(path / name) != manifest[name]:
+            raise CheckpointError(f"{path / name} is damaged: it does not match its manifest")
+    document = json.loads((path / _STATE).read_text())
+    if document["format"] != FORMAT:
+        raise CheckpointError(f"{path} has format {document['format']}, expected {FORMAT}")
+    return document["state"]
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -95,7 +95,9 @@ class Envs:
             action = 0.5 * (1.0 - action) * space.low + 0.5 * (1.0 + action) * space.high
         if self._clip:
             action = np.clip(action, space.low, space.high)
-        if np.issubdtype(space.dtype, np.integer):
+        if isinstance(space, gym.spaces.Discrete):
+            action = action + space.start
+        elif np.issubdtype(space.dtype, np.integer):
             action = np.rint(action)
         action = action.astype(space.dtype)
         try:

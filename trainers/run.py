@@ -51,7 +51,11 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     built = build(config)
     run_dir.mkdir(parents=True, exist_ok=True)
     with _logging_to(run_dir / "train.log"):
-        checkpoint = observe(built, config, run_dir)
+        try:
+            checkpoint = observe(built, config, run_dir)
+        except ValueError as error:
+            allowed = "hooks whose names are not taken yet"
+            raise ConfigError("hooks", config.hooks, allowed, str(error)) from error
         trainer = built.trainer
         if resume_from is not None:
             _resume(built, resume_from, run_dir)
@@ -166,7 +170,8 @@ def _farewell(run_dir: Path, trainer: Trainer, resumable: bool) -> str:
     if not resumable:
         return f"{end}; THE LAST CHECKPOINT COULD NOT BE WRITTEN, see train.log"
     if trainer.frames >= trainer.total_frames and not trainer.interrupted:
-        return f"{end}; metrics in {run_dir / 'metrics.jsonl'}, best policy in {run_dir / 'best'}"
+        best = f", best policy in {run_dir / 'best'}" if (run_dir / "best").exists() else ""
+        return f"{end}; metrics in {run_dir / 'metrics.jsonl'}{best}"
     return f"{end}; go on with: python scripts/train.py resume={run_dir}"
 
 

@@ -40,7 +40,7 @@ class Trainer:
         optimizer: one torch optimizer, or several that step together.
         phases: several losses taken in turn in an update.
         total_frames: end of the run in frames, and the horizon of every schedule.
-        updates: how many updates an iteration owes; one per rollout by default.
+        update_plan: how many updates an iteration owes; one per rollout by default.
 
     Attributes:
         frames: agent steps collected, over all environments and resumes.
@@ -57,7 +57,7 @@ class Trainer:
         optimizer: Optimizer | Sequence[Optimizer] | None = None,
         phases: Sequence[Phase] = (),
         total_frames: int,
-        updates: Updates | None = None,
+        update_plan: Updates | None = None,
     ) -> None:
         if phases and (loss_module is not None or optimizer is not None):
             raise TypeError("give either phases or a loss_module with its optimizer, not both")
@@ -66,7 +66,7 @@ class Trainer:
         self.collector = collector
         self.phases = list(phases) or [Phase(loss_module, optimizer)]  # type: ignore[arg-type]  # Phase refuses None with a clear error
         self.total_frames = total_frames
-        self.update_plan: Updates = updates or Epochs()
+        self.update_plan: Updates = update_plan or Epochs()
         self.stop_at: int | None = None
 
         self.frames = 0

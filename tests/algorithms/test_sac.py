@@ -334,7 +334,7 @@ def test_they_train_with_the_plain_trainer_as_well() -> None:
         loss_module=parts.loss,
         optimizer=parts.optimizer,
         total_frames=40,
-        updates=UpdateRatio(0.5, init_random_frames=12),
+        update_plan=UpdateRatio(0.5, init_random_frames=12),
     )
     replay = Replay(parts.buffer)
     trainer.register_hook("post_collect", replay.extend)

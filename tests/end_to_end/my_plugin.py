@@ -129,6 +129,12 @@ class Count:
         self.number = state["number"]
 
 
+@hooks.register("clash")
+def clash(trainer: Trainer) -> None:
+    """Takes the name of one of the run's own hooks."""
+    trainer.register_hook("post_steps", Count(), name="checkpoints")
+
+
 @hooks.register("decay")
 def decay(trainer: Trainer) -> None:
     """Lowers the learning rates in every update, each from the one before."""

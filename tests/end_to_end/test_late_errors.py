@@ -38,6 +38,7 @@ needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is C
         (("plugins=[raising_plugin]",), "plugins", ["raising_plugin", "ZeroDivisionError"]),
         (("plugins=[broken_plugin]",), "plugins", ["broken_plugin", "SyntaxError"]),
         (("hooks=[cuont]", MINE), "hooks", ["cuont", "count", "did you mean count?"]),
+        (("hooks=[clash]", MINE), "hooks", ["clash", "not taken", "'checkpoints' is registered"]),
         (("algo.critic=my_criti", MINE), "algo.critic", ["did you mean my_critic?"]),
         (("algo.loss_module=my_los", MINE), "algo.loss_module", ["my_los", "my_loss"]),
         pytest.param(("device=cuda",), "device", ["cuda", "cpu"], marks=needs_no_cuda),

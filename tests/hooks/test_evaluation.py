@@ -19,6 +19,7 @@ from torchrl.envs.utils import ExplorationType, exploration_type
 
 from trainers import checkpoint, seeding
 from trainers.envs import Envs
+from trainers.errors import NonFiniteError
 from trainers.hooks import Evaluate
 from trainers.hooks.evaluation import run_episodes
 from trainers.seeding import EVALUATION, episode_seed
@@ -125,6 +126,26 @@ def test_returns_do_not_depend_on_how_many_run_at_once(num_envs: int) -> None:
         assert run_episodes(Actor(), alone, [seed])[0] == pytest.approx(together, rel=1e-6)
     envs.close()
     alone.close()
+
+
+@pytest.mark.parametrize("broken", ["observation", "nan reward"])
+def test_what_is_not_finite_is_no_result(make: Callable[..., Evaluate], broken: str) -> None:
+    hook = make({"kwargs": {"lengths": (5,), "broken": broken}})
+    with pytest.raises(NonFiniteError, match="not finite in step 2 of an evaluation"):
+        hook(stub(), TensorDict())
+
+
+def test_an_episode_without_end_is_told_of(
+    make: Callable[..., Evaluate],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("trainers.hooks.evaluation.ENDLESS", 3)
+    result(make({"kwargs": {"lengths": (3,)}}))
+    assert caplog.messages == []
+    result(make({"kwargs": {"lengths": (9,)}}, episodes=1))
+    assert [m for m in caplog.messages if "goes on after 3 steps: env.max_episode_steps" in m]
+    assert len(caplog.messages) == 1
 
 
 def test_an_evaluation_repeats_itself_in_environments_of_its_own(

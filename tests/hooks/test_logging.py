@@ -84,7 +84,7 @@ def test_two_entries_are_logged_side_by_side() -> None:
 
 def test_a_logged_loss_is_the_mean_over_all_updates_since_the_last_line() -> None:
     loss = Constant()
-    trainer, lines = make_trainer(loss, total_frames=6, updates=UpdateRatio(2.5, 1)), Lines()
+    trainer, lines = make_trainer(loss, total_frames=6, update_plan=UpdateRatio(2.5, 1)), Lines()
     expected: list[dict[str, float]] = []
     losses_seen: list[tuple[float, float]] = []
 
@@ -115,7 +115,7 @@ def test_losses_of_a_delayed_phase_are_averaged_over_its_own_updates() -> None:
         second(batch)
         return TensorDict({"loss_delayed": 0 * second.guess.sum() + float(next(values))})
 
-    trainer = make_trainer(first, total_frames=1, updates=Epochs(minibatches=6))
+    trainer = make_trainer(first, total_frames=1, update_plan=Epochs(minibatches=6))
     trainer.phases = [
         Phase(first, SGD(first.parameters(), 0.1)),
         Phase(delayed, SGD(second.parameters(), 0.1), every=2),

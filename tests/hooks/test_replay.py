@@ -34,7 +34,7 @@ def test_every_frame_is_stored_once_warm_up_included(
     trainer = make_trainer(
         collector=Rollouts(num_envs, steps),
         total_frames=30,
-        updates=UpdateRatio(1.0, init_random_frames=20),
+        update_plan=UpdateRatio(1.0, init_random_frames=20),
     )
     trainer.register_hook("post_collect", replay.extend)
     trainer.register_hook("process_optim_batch", replay.sample)

@@ -138,7 +138,7 @@ class SACTrainer(Trainer):
             loss_module=loss_module,
             optimizer=optimizer,
             total_frames=total_frames,
-            updates=UpdateRatio(config.utd_ratio, config.init_random_frames),
+            update_plan=UpdateRatio(config.utd_ratio, config.init_random_frames),
         )
         (phase,) = self.phases
         parameters = list(phase.parameters())

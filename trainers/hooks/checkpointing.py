@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from trainers.checkpoint import CheckpointError, load
+from trainers.checkpoint import CheckpointError, verify
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
@@ -57,7 +57,7 @@ def newest_valid(directory: Path) -> Path | None:
     """The newest checkpoint that verifies; damaged ones are named and passed over."""
     for path in checkpoints(directory):
         try:
-            load(path)
+            verify(path)
             return path
         except CheckpointError as error:
             logger.warning("skipping a damaged checkpoint: %s", error)

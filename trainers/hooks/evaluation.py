@@ -16,12 +16,14 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from trainers import checkpoint
 from trainers.envs import Envs
+from trainers.errors import NonFiniteError
 from trainers.seeding import EVALUATION, episode_seed, own_randomness
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
 
 MAX_PARALLEL_EPISODES = 10
+ENDLESS = 100_000  # steps of an episode after which a person may wonder what is going on
 
 
 class Evaluate:
@@ -143,6 +145,11 @@ def run_episodes(
             data = TensorDict({"observation": observation.to(device)}, [envs.num_envs])
             action = policy(data)["action"].cpu().numpy()
             observation, reward, terminated, truncated = envs.step(action)
+            if not (np.isfinite(reward).all() and np.isfinite(observation.numpy()).all()):
+                raise NonFiniteError(
+                    f"an observation or a reward is not finite in step {int(lengths.max()) + 1} of "
+                    "an evaluation: the policy was not evaluated"
+                )
             done = terminated | truncated
             for env, episode in enumerate(running):
                 if episode is not None:
@@ -150,6 +157,11 @@ def run_episodes(
                     lengths[episode] += 1
                     if done[env]:
                         running[env] = waiting.pop(0) if waiting else None
+                    elif lengths[episode] == ENDLESS:
+                        logger.warning(
+                            "an episode of the evaluation goes on after %d steps: "
+                            "env.max_episode_steps ends it", ENDLESS,
+                        )  # fmt: skip
             if done.any():
                 observation = envs.reset([seeds[e or 0] for e in running], done)
     policy.train(training)

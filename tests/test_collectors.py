@@ -115,6 +115,21 @@ def test_a_time_limit_truncates_and_may_meet_a_termination(make: Make) -> None:
     assert check(take(collector, 8), (2,), ("both", "truncated")) == {(2, "both"), (2, "truncated")}
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_first_episodes_are_cut_so_that_they_do_not_end_together(make: Make, steps: int) -> None:
+    env = {"env_id": "Pendulum-v1", "num_envs": 4, "max_episode_steps": 10}
+
+    def ends(stagger: bool) -> list[list[int]]:
+        collector = make({"stagger": stagger, "frames_per_batch": 4 * steps}, **env)
+        following = take(collector, 24 // steps)["next"]
+        assert not following["terminated"].any()
+        assert torch.equal(following["truncated"], following["done"])
+        return [(each.flatten().nonzero() + 1).flatten().tolist() for each in following["done"]]
+
+    assert ends(True) == [[3, 13, 23], [5, 15], [8, 18], [10, 20]]
+    assert ends(False) == [[10, 20]] * 4
+
+
 def test_layout_and_types(make: Make) -> None:
     rollout = next(iter(make({"frames_per_batch": 6}, num_envs=2)))
     assert {key: value.dtype for key, value in rollout.flatten_keys(".").items()} == {
@@ -221,7 +236,7 @@ def test_an_environment_that_raises_is_heard(make: Make, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
 @pytest.mark.parametrize("num_envs", [1, 4])
-@pytest.mark.parametrize("steps", [0, 13, 25])
+@pytest.mark.parametrize("steps", [0, 2, 13, 25])
 def test_collection_goes_on_where_it_was(
     make: Make, backend: str, num_envs: int, steps: int, tmp_path: Path
 ) -> None:

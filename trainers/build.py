@@ -104,6 +104,7 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         seed=config.seed,
         frames_per_batch=algo.frames_per_batch,
         init_random_frames=algo.init_random_frames,
+        stagger=config.env.stagger,
         device=device,
     )
     optimizer = sac.make_optimizer(loss, algo)

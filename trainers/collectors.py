@@ -36,6 +36,9 @@ class GymCollector:
         seed: every episode is reset with a seed made from this one.
         frames_per_batch: frames of a rollout over all environments; default one from each.
         init_random_frames: so many frames are collected with uniformly random actions first.
+        stagger: cut (truncate) the first episode of environment ``i`` of ``n`` at ``(i + 1) / n``
+            of the time limit, if there is one. Else episodes of a fixed length begin and end all
+            together, and the policy of a whole episode goes by before its beginnings are seen.
         device: where the policy lives, and the rollouts go.
 
     Raises:
@@ -50,6 +53,7 @@ class GymCollector:
         seed: int,
         frames_per_batch: int | None = None,
         init_random_frames: int = 0,
+        stagger: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
         frames = frames_per_batch or envs.num_envs
@@ -65,7 +69,9 @@ class GymCollector:
         self.device = torch.device(device)
         self.frames = 0
         self.resumed_exactly = False
-        self._episodes = [0] * envs.num_envs
+        self._episodes = np.zeros(envs.num_envs, dtype=np.int64)
+        self._steps = np.zeros(envs.num_envs, dtype=np.int64)  # of the open episodes
+        self._first_limits = _first_limits(envs) if stagger else None
         self._observation: Tensor | None = None
 
     def __iter__(self) -> Iterator[TensorDictBase]:
@@ -88,6 +94,9 @@ class GymCollector:
         reward = torch.tensor(reward, dtype=torch.float32)
         self._check_finite("reward", reward.numpy())
         self.frames += self.envs.num_envs
+        self._steps += 1
+        if self._first_limits is not None:
+            truncated = truncated | (self._episodes == 1) & (self._steps >= self._first_limits)
         done = terminated | truncated
         self._observation = self._reset(done) if done.any() else following
         return {
@@ -109,8 +118,9 @@ class GymCollector:
 
     def _reset(self, mask: np.ndarray) -> Tensor:
         """Begin new episodes where ``mask`` is true; observations of all environments."""
-        seeds = [episode_seed(self.seed, env, n) for env, n in enumerate(self._episodes)]
-        self._episodes = [n + int(m) for n, m in zip(self._episodes, mask, strict=True)]
+        seeds = [episode_seed(self.seed, env, int(n)) for env, n in enumerate(self._episodes)]
+        self._episodes += mask
+        self._steps[mask] = 0
         observation = self.envs.reset(seeds, mask)
         self._check_finite("observation", observation.numpy())
         return observation
@@ -133,14 +143,16 @@ class GymCollector:
         started = self._observation is not None
         return {
             "frames": self.frames,
-            "episodes": list(self._episodes),
+            "episodes": self._episodes.tolist(),
+            "steps": self._steps.tolist(),
             "observation": self._observation,
             "open_episodes": self.envs.open_episodes() if started else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Bring the environments back to where they were, by replaying their open episodes."""
-        self.frames, self._episodes = state["frames"], list(state["episodes"])
+        self.frames = state["frames"]
+        self._episodes, self._steps = np.array(state["episodes"]), np.array(state["steps"])
         self._observation = None
         self.resumed_exactly = True
         if state["observation"] is None:
@@ -158,6 +170,14 @@ class GymCollector:
                 "the environments did not come back to their stored observations: "
                 "every open episode starts anew, so this resume is not exact"
             )
+
+
+def _first_limits(envs: Envs) -> np.ndarray | None:
+    """Steps after which each environment's first episode is cut."""
+    if envs.max_episode_steps is None:
+        return None
+    share = np.arange(1, envs.num_envs + 1) / envs.num_envs
+    return np.ceil(share * envs.max_episode_steps).astype(np.int64)
 
 
 def _numpy(actions: Tensor | np.ndarray | None) -> np.ndarray | None:

@@ -33,6 +33,7 @@ class Envs:
     Attributes:
         num_observations: length of the observation vector.
         action_space: Gymnasium's space of one environment.
+        max_episode_steps: the time limit, None if there is none.
         action_spec: the actions the policy sees: [-1, 1] where ``config.rescale_actions``.
 
     Raises:
@@ -54,6 +55,8 @@ class Envs:
             self._env = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         (self.num_observations,) = self._env.single_observation_space.shape
         self.action_space: Any = self._env.single_action_space
+        limit = config.max_episode_steps or gym.spec(config.id).max_episode_steps
+        self.max_episode_steps: int | None = limit
         space = self.action_space
         if not isinstance(space, (gym.spaces.Box, gym.spaces.Discrete)):
             self._env.close()

@@ -20,6 +20,7 @@ class EnvConfig(Section):
     num_envs: int = number(1, ge=1)
     backend: Literal["sync", "async"] = "sync"
     max_episode_steps: int | None = number(None, ge=1)
+    stagger: bool = True
     rescale_actions: bool = True
     clip_actions: bool = True
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.data import Categorical, LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.objectives import SACLoss
 
 from trainers import plugins
-from trainers.algorithms import sac
+from trainers.algorithms import ppo, sac
+from trainers.algorithms.common import keeping_settings
 from trainers.collectors import GymCollector
-from trainers.config import ConfigError, SACConfig, TrainConfig
+from trainers.config import ConfigError, PPOConfig, SACConfig, TrainConfig
 from trainers.envs import Envs
 from trainers.hooks import (
     Checkpoint,
@@ -119,8 +120,42 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     return Built(trainer, policy, partial(sac.keeping_settings, loss, optimizer))
 
 
-BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {"sac": build_sac}
-ALGORITHMS = {"sac": sac}
+def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
+    """PPO as configured."""
+    algo = cast(PPOConfig, config.algo)
+    networks = ppo.make_networks(envs.num_observations, envs.action_spec, config.network, algo)
+    for network in (networks.actor, networks.critic):
+        network.to(device)
+    own = None if algo.loss_module is None else plugins.losses.get(algo.loss_module)
+    loss = ppo.make_loss(networks, algo, own)
+    collector = GymCollector(
+        envs,
+        networks.actor,
+        seed=config.seed,
+        frames_per_batch=algo.frames_per_batch,
+        stagger=config.env.stagger,
+        device=device,
+    )
+    optimizer = ppo.make_optimizer(loss, algo)
+    trainer = ppo.PPOTrainer(
+        collector=collector,
+        loss_module=loss,
+        optimizer=optimizer,
+        value_estimator=ppo.make_value_estimator(networks.critic, algo).to(device),
+        total_frames=config.total_frames,
+        config=algo,
+        normalizer=networks.norm,
+    )
+    return Built(
+        trainer, networks.actor, partial(keeping_settings, [loss], optimizer, ppo.SETTINGS)
+    )
+
+
+BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {
+    "ppo": build_ppo,
+    "sac": build_sac,
+}
+ALGORITHMS = {"ppo": ppo, "sac": sac}
 
 
 def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
@@ -148,7 +183,8 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     if log.done_rate:
         on(Stage.POST_COLLECT, LogScalar(("next", "done"), "train/done_rate"))
     if log.norms:
-        on(Stage.POST_COLLECT, LogScalar("action", "train/action_norm", of=norm))
+        if not isinstance(trainer.collector.envs.action_spec, Categorical):
+            on(Stage.POST_COLLECT, LogScalar("action", "train/action_norm", of=norm))
         on(Stage.POST_COLLECT, LogScalar("observation", "train/observation_norm", of=norm))
     if log.grad_norm:
         on(Stage.POST_BACKWARD, LogGradNorm(parameters))

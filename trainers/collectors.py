@@ -26,13 +26,14 @@ logger = logging.getLogger("trainers")
 class GymCollector:
     """Yields rollouts of shape ``[num_envs, frames_per_batch // num_envs]`` for ever.
 
-    A rollout has ``observation``, ``action`` and, under ``next``, ``observation``, ``reward``,
+    A rollout has ``observation``, ``action``, what else the policy writes and, under ``next``, ``observation``, ``reward``,
     ``done``, ``terminated`` and ``truncated``; the last four are ``[..., 1]``. The next observation
     of an episode's last step is the one the episode ended with, never the first of the next.
 
     Args:
         envs: the environments.
-        policy: called on a TensorDict with ``observation`` ``[num_envs, n]``; writes ``action``.
+        policy: called on a TensorDict with ``observation`` ``[num_envs, n]``; writes ``action``,
+            and whatever a loss wants to know of it later.
         seed: every episode is reset with a seed made from this one.
         frames_per_batch: frames of a rollout over all environments; default one from each.
         init_random_frames: so many frames are collected with uniformly random actions first.
@@ -88,8 +89,8 @@ class GymCollector:
         if self._observation is None:
             self._observation = self._reset(np.ones(self.envs.num_envs, dtype=bool))
         observation = self._observation
-        action = self._act(observation)
-        following, reward, terminated, truncated = self.envs.step(action.numpy())
+        written = self._act(observation)
+        following, reward, terminated, truncated = self.envs.step(written["action"].numpy())
         self._check_finite("observation", following.numpy())
         reward = torch.tensor(reward, dtype=torch.float32)
         self._check_finite("reward", reward.numpy())
@@ -101,7 +102,7 @@ class GymCollector:
         self._observation = self._reset(done) if done.any() else following
         return {
             ("observation",): observation,
-            ("action",): action,
+            **{(key,): value for key, value in written.items()},
             ("next", "observation"): following,
             ("next", "reward"): reward.unsqueeze(-1),
             ("next", "done"): torch.from_numpy(done).unsqueeze(-1),
@@ -109,12 +110,14 @@ class GymCollector:
             ("next", "truncated"): torch.tensor(truncated).unsqueeze(-1),
         }
 
-    def _act(self, observation: Tensor) -> Tensor:
+    def _act(self, observation: Tensor) -> dict[str, Tensor]:
+        """The action, and all else that the policy writes: log-probabilities and the like."""
         if self.frames < self.init_random_frames:
-            return self.envs.action_spec.rand(torch.Size([self.envs.num_envs]))
+            return {"action": self.envs.action_spec.rand(torch.Size([self.envs.num_envs]))}
         data = TensorDict({"observation": observation.to(self.device)}, [self.envs.num_envs])
         with torch.no_grad():
-            return self.policy(data)["action"].detach().cpu()
+            written = self.policy(data)
+        return {key: value.cpu() for key, value in written.items() if key != "observation"}
 
     def _reset(self, mask: np.ndarray) -> Tensor:
         """Begin new episodes where ``mask`` is true; observations of all environments."""

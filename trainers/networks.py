@@ -9,11 +9,24 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModule
-from torch import Tensor, nn
+from tensordict.nn import (
+    AddStateIndependentNormalScale,
+    InteractionType,
+    ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
+    TensorDictModule,
+)
+from torch import Tensor, distributions, nn
 from torch.nn import functional
+from torchrl.data import Categorical, TensorSpec
 from torchrl.envs.utils import ExplorationType, exploration_type
-from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal, ValueOperator
+from torchrl.modules import (
+    IndependentNormal,
+    NormalParamExtractor,
+    ProbabilisticActor,
+    TanhNormal,
+    ValueOperator,
+)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -34,6 +47,64 @@ def mlp(
         layers += [nn.Linear(num_inputs, width), ACTIVATIONS[activation]()]
         num_inputs = width
     return nn.Sequential(*layers, nn.Linear(num_inputs, num_outputs))
+
+
+def orthogonal(net: nn.Module, last_gain: float) -> None:
+    """Orthogonal weights, biases 0; the gain is sqrt(2), of the last layer ``last_gain``."""
+    layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    for layer in layers:
+        gain = last_gain if layer is layers[-1] else math.sqrt(2.0)
+        nn.init.orthogonal_(layer.weight, gain)
+        nn.init.zeros_(layer.bias)
+
+
+class ActionHead(nn.Module):
+    """From a network's last outputs ``[..., num_inputs]`` to the parameters of a distribution."""
+
+    def __init__(self, num_inputs: int, to_parameters: nn.Module | None = None) -> None:
+        super().__init__()
+        self.num_inputs = num_inputs
+        self.to_parameters = to_parameters or nn.Identity()
+
+    def forward(self, outputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.to_parameters(outputs)
+
+
+def action_head(spec: TensorSpec, predict_std: bool, log_std_init: float) -> ActionHead:
+    """Logits of a categorical distribution, or mean and standard deviation of a Gaussian.
+
+    The deviation is a parameter of its own that starts at ``exp(log_std_init)``, or predicted.
+    """
+    if isinstance(spec, Categorical):
+        return ActionHead(spec.n)
+    size = spec.shape[-1]
+    if predict_std:
+        return ActionHead(2 * size, NormalParamExtractor())
+    return ActionHead(size, AddStateIndependentNormalScale(size, init_value=log_std_init))
+
+
+def stochastic_actor(
+    net: nn.Module, in_keys: list[str], spec: TensorSpec, trunk: TensorDictModule | None = None
+) -> ProbabilisticTensorDictSequential:
+    """An actor that writes ``action``, ``action_log_prob`` and its distribution's parameters.
+
+    It samples unless TorchRL's exploration type says otherwise. A Gaussian is neither squashed nor
+    clipped here: the environments clip, and the log-probability stays that of what was drawn.
+    """
+    discrete = isinstance(spec, Categorical)
+    parameters = ["logits"] if discrete else ["loc", "scale"]
+    modules = [
+        *([] if trunk is None else [trunk]),
+        TensorDictModule(net, in_keys, parameters),
+        ProbabilisticTensorDictModule(
+            in_keys=parameters,
+            out_keys=["action"],
+            distribution_class=distributions.Categorical if discrete else IndependentNormal,
+            default_interaction_type=InteractionType.RANDOM,
+            return_log_prob=True,
+        ),
+    ]
+    return ProbabilisticTensorDictSequential(*modules)
 
 
 class StateActionValue(nn.Module):

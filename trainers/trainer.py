@@ -130,8 +130,8 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Share of the horizon that has passed, 0 to 1; schedules are functions of it."""
-        return min(1.0, self.clock / self.total_frames)
+        """Share of the horizon that lay behind this iteration, 0 to 1; schedules depend on it."""
+        return min(1.0, self.iteration_start / self.total_frames)
 
     @property
     def finished(self) -> bool:

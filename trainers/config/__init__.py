@@ -6,6 +6,7 @@ Nothing in this package imports torch, so that a typo is answered at once.
 from trainers.config.algo import AlgoConfig
 from trainers.config.errors import ConfigError
 from trainers.config.files import load_config, save_config
+from trainers.config.ppo import PPOConfig
 from trainers.config.sac import SACConfig
 from trainers.config.sections import (
     CheckpointConfig,
@@ -27,6 +28,7 @@ __all__ = [
     "LogConfig",
     "LoggerConfig",
     "NetworkConfig",
+    "PPOConfig",
     "SACConfig",
     "TrainConfig",
     "WandbConfig",

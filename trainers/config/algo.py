@@ -24,6 +24,10 @@ class AlgoConfig(Section):
     def __init_subclass__(cls) -> None:
         AlgoConfig.known[cls.name] = cls
 
+    def has_schedule(self) -> bool:
+        """Whether anything moves over the run's horizon, `total_frames`."""
+        return self.lr_schedule != "constant"
+
     @classmethod
     def variant(cls, data: Mapping[str, Any]) -> type[Self]:
         """The subclass whose `name` is in `data`."""

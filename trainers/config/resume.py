@@ -65,7 +65,7 @@ def changes(stored: TrainConfig, config: TrainConfig) -> list[str]:
     after = leaves(config.to_dict())
     keys = dict.fromkeys([*before, *after])
     changed = [key for key in keys if key not in _OWN and before.get(key) != after.get(key)]
-    scheduled = {stored.algo.lr_schedule, config.algo.lr_schedule} != {"constant"}
+    scheduled = stored.algo.has_schedule() or config.algo.has_schedule()
     free = _FREE if scheduled else _FREE | {"total_frames"}
     refused = [key for key in changed if key.split(".")[0] not in free]
     if refused and not config.resume_override:

@@ -21,6 +21,7 @@ _COMPARE: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "ge": (operator.ge, "at least"),
     "gt": (operator.gt, "above"),
     "le": (operator.le, "at most"),
+    "lt": (operator.lt, "below"),
 }
 _INT64 = 2**63  # counters and sizes end up in 64-bit tensors
 

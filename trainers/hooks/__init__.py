@@ -1,8 +1,10 @@
 """What can happen at a stage: one topic a file, hooks that do one thing."""
 
+from trainers.hooks.advantage import Advantage, first_epoch
 from trainers.hooks.checkpointing import Checkpoint
 from trainers.hooks.evaluation import Evaluate
-from trainers.hooks.gradients import AnnealLR, ClipGradNorm, StepLRScheduler
+from trainers.hooks.gradients import AnnealBuffer, AnnealLR, ClipGradNorm, StepLRScheduler
+from trainers.hooks.kl import AdaptBeta, StopEpochs
 from trainers.hooks.limits import StopAfter
 from trainers.hooks.logging import (
     LogEpisodes,
@@ -14,12 +16,17 @@ from trainers.hooks.logging import (
     WriteMetrics,
     norm,
 )
+from trainers.hooks.minibatches import Minibatches
+from trainers.hooks.normalization import ScaleReward, UpdateNormalizer
 from trainers.hooks.progress import ProgressBar
 from trainers.hooks.replay import Replay
 from trainers.hooks.targets import StepUpdater, TargetUpdate
 from trainers.hooks.weights import WeightSync
 
 __all__ = [
+    "AdaptBeta",
+    "Advantage",
+    "AnnealBuffer",
     "AnnealLR",
     "Checkpoint",
     "ClipGradNorm",
@@ -30,13 +37,18 @@ __all__ = [
     "LogLosses",
     "LogScalar",
     "LogUpdateRatio",
+    "Minibatches",
     "ProgressBar",
     "Replay",
+    "ScaleReward",
     "StepLRScheduler",
     "StepUpdater",
+    "StopEpochs",
     "StopAfter",
     "TargetUpdate",
+    "UpdateNormalizer",
     "WeightSync",
     "WriteMetrics",
+    "first_epoch",
     "norm",
 ]

@@ -56,6 +56,23 @@ class AnnealLR:
             group["lr"] = base * factor
 
 
+class AnnealBuffer:
+    """Sets a loss's coefficient, a scalar buffer, to its first value times ``schedule(progress)``.
+
+    A pure function of the run's clock, like :class:`AnnealLR`; register it at ``pre_epoch``.
+    """
+
+    def __init__(
+        self, buffer: Tensor, base: float, schedule: Callable[[float], float] = linear
+    ) -> None:
+        self.buffer = buffer
+        self.base = base
+        self.schedule = schedule
+
+    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        self.buffer.fill_(self.base * self.schedule(trainer.progress))
+
+
 class StepLRScheduler:
     """Steps one of torch's learning-rate schedulers once an update, at ``post_optim``."""
 

@@ -74,8 +74,13 @@ class LogLosses:
         )
 
 
+_SHORTER = {"kl_approx": "kl"}
+
+
 def _loss_name(key: str) -> str:
-    return "loss/" + key.removeprefix("loss_") if key.startswith("loss_") else f"train/{key}"
+    if key.startswith("loss_"):
+        return "loss/" + key.removeprefix("loss_")
+    return f"train/{_SHORTER.get(key, key)}"
 
 
 class LogEpisodes:

@@ -455,14 +455,14 @@ def test_a_run_ends_at_the_first_boundary_and_never_shortens_a_rollout() -> None
     trainer.register_hook("post_steps", lambda t, rollout: progress.append(t.progress))
     trainer.train()
     assert trainer.frames == 12
-    assert progress == [0.4, 0.8, 1.0]
+    assert progress == [0.0, 0.4, 0.8]  # as it was when the rollout was collected
 
 
 def test_stop_at_ends_early_and_leaves_the_horizon() -> None:
     trainer = make_trainer(total_frames=10)
     trainer.stop_at = 5
     trainer.train()
-    assert (trainer.frames, trainer.progress, trainer.finished) == (5, 0.5, True)
+    assert (trainer.frames, trainer.progress, trainer.finished) == (5, 0.4, True)
 
 
 def test_no_frames_is_no_run() -> None:
@@ -530,7 +530,7 @@ def test_learning_rates_follow_the_clock_in_every_group() -> None:
     trainer.train()
     assert rates == [
         pytest.approx(pair)
-        for pair in [[0.5, 0.05], [0.5, 0.05], [0.25, 0.025], [0.25, 0.025], [0, 0], [0, 0]]
+        for pair in [[0.75, 0.075]] * 2 + [[0.5, 0.05]] * 2 + [[0.25, 0.025]] * 2
     ]
 
 

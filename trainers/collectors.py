@@ -26,9 +26,10 @@ logger = logging.getLogger("trainers")
 class GymCollector:
     """Yields rollouts of shape ``[num_envs, frames_per_batch // num_envs]`` for ever.
 
-    A rollout has ``observation``, ``action``, what else the policy writes and, under ``next``, ``observation``, ``reward``,
-    ``done``, ``terminated`` and ``truncated``; the last four are ``[..., 1]``. The next observation
-    of an episode's last step is the one the episode ended with, never the first of the next.
+    A rollout has ``observation``, ``action``, what else the policy writes and, under ``next``,
+    ``observation``, ``reward``, ``done``, ``terminated`` and ``truncated``; the last four are
+    ``[..., 1]``. The next observation of an episode's last step is the one the episode ended with,
+    never the first of the next.
 
     Args:
         envs: the environments.

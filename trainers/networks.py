@@ -84,7 +84,7 @@ def action_head(spec: TensorSpec, predict_std: bool, log_std_init: float) -> Act
 
 
 def stochastic_actor(
-    net: nn.Module, in_keys: list[str], spec: TensorSpec, trunk: TensorDictModule | None = None
+    net: nn.Module, in_keys: list[Any], spec: TensorSpec, trunk: TensorDictModule | None = None
 ) -> ProbabilisticTensorDictSequential:
     """An actor that writes ``action``, ``action_log_prob`` and its distribution's parameters.
 
@@ -92,7 +92,7 @@ def stochastic_actor(
     clipped here: the environments clip, and the log-probability stays that of what was drawn.
     """
     discrete = isinstance(spec, Categorical)
-    parameters = ["logits"] if discrete else ["loc", "scale"]
+    parameters: list[Any] = ["logits"] if discrete else ["loc", "scale"]
     modules = [
         *([] if trunk is None else [trunk]),
         TensorDictModule(net, in_keys, parameters),
@@ -100,7 +100,7 @@ def stochastic_actor(
             in_keys=parameters,
             out_keys=["action"],
             distribution_class=distributions.Categorical if discrete else IndependentNormal,
-            default_interaction_type=InteractionType.RANDOM,
+            default_interaction_type=InteractionType.RANDOM,  # type: ignore[arg-type]  # a bad stub
             return_log_prob=True,
         ),
     ]

@@ -165,7 +165,7 @@ def test_learning_rates_apart(make: Any) -> None:
     assert sizes == {"actor": 32 + 18, "critic": 2 * (40 + 9), "alpha": 1}
 
 
-def test_linear_rates_end_at_zero(make: Any) -> None:
+def test_linear_rates_fall_to_nearly_zero(make: Any) -> None:
     trainer, rates = make(tiny_sac(algo={"lr": 1.0, "lr_schedule": "linear"})), []
     (optimizer,) = trainer.phases[0].optimizers
 
@@ -174,8 +174,9 @@ def test_linear_rates_end_at_zero(make: Any) -> None:
 
     trainer.register_hook("post_backward", note)
     trainer.train()
-    assert rates[0] == pytest.approx([1 - 11 / 40] * 3)
-    assert rates[-1] == [0.0] * 3
+    # The share of the run that lay behind the iteration: its last one still learns.
+    assert rates[0] == pytest.approx([1 - 10 / 40] * 3)
+    assert rates[-1] == pytest.approx([1 / 40] * 3)
 
 
 def test_alpha_stays_in_its_bounds(make: Any) -> None:

@@ -35,7 +35,7 @@ def keeping_settings(
     """While a checkpoint is loaded: learning rates, and the buffers called ``names``, stay as set.
 
     TorchRL keeps coefficients in buffers of its losses, torch keeps rates in the optimizer's state,
-    so a checkpoint brings its own; a run that is resumed with ``resume_override`` wants the new ones.
+    so a checkpoint brings its own; a run resumed with ``resume_override`` wants the new ones.
     """
     settings = [
         (buffer, buffer.clone())

@@ -82,7 +82,7 @@ def make_networks(
     orthogonal(value, 1.0)
     value_head = TensorDictModule(value, ["hidden"], ["state_value"])
     actor = stochastic_actor(nn.Sequential(last, head), ["hidden"], action_spec, trunk)
-    return Networks(actor, value_head, TensorDictSequential(trunk, value_head), norm)
+    return Networks(actor, value_head, TensorDictSequential([trunk, value_head]), norm)
 
 
 def make_loss(networks: Networks, config: PPOConfig, loss_class: Any = None) -> Any:
@@ -130,7 +130,7 @@ class PPOTrainer(Trainer):
     """The timetable of PPO.
 
     Args:
-        collector: rollouts of ``config.frames_per_batch`` frames, ``[..., T]`` in the order of time.
+        collector: rollouts of ``config.frames_per_batch`` frames, ``[..., T]`` ordered in time.
         loss_module: a TorchRL PPO loss, or any loss that learns from ``advantage`` and
             ``value_target``.
         optimizer: over the parameters of the loss.

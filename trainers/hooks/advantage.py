@@ -13,8 +13,8 @@ from trainers.trainer import Trainer
 class Advantage:
     """Writes ``advantage``, ``value_target`` and ``state_value`` into the rollout.
 
-    Register it at ``pre_epoch``, where it sees whole rollouts ``[..., T]`` in the order of time. The
-    values are those of the critic as it is then; registered with ``when=first_epoch`` they are
+    Register it at ``pre_epoch``, where it sees whole rollouts ``[..., T]`` in the order of time.
+    The values are those of the critic as it is then; registered with ``when=first_epoch`` they are
     computed once an iteration.
 
     Args:

@@ -22,7 +22,7 @@ class _MeanKL:
         self._sum, self._count = None, 0
 
     def add(self, losses: TensorDictBase) -> None:
-        key = next((key for key in _KEYS if key in losses.keys()), None)
+        key = next((key for key in _KEYS if losses.get(key, None) is not None), None)
         if key is None:
             raise KeyError(f"the loss returns none of {_KEYS}, only {sorted(losses.keys())}")
         kl = losses[key].detach().mean()
@@ -61,8 +61,8 @@ class StopEpochs:
 class AdaptBeta:
     """Adapts the weight of a KL penalty once an iteration (Schulman et al. 2017, section 4).
 
-    TorchRL's ``KLPENPPOLoss`` adapts its ``beta`` in every forward pass, so that ten epochs of small
-    steps take it to exactly zero, where it stays. Build the loss with ``increment`` and
+    TorchRL's ``KLPENPPOLoss`` adapts its ``beta`` in every forward pass, so that ten epochs of
+    small steps take it to exactly zero, where it stays. Build the loss with ``increment`` and
     ``decrement`` 1, which keeps its hands off, and register :meth:`observe` at ``post_optim`` and
     :meth:`adapt` at ``post_steps``. ``beta`` is a buffer of the loss and saved with it.
 

@@ -70,8 +70,15 @@ class Free(Fragile):
     action_space = gym.spaces.Box(-np.inf, np.inf, (1,))
 
 
+class Camera(Fragile):
+    """It promises pictures."""
+
+    observation_space = gym.spaces.Dict(pixels=gym.spaces.Box(0, 255, (8, 8, 3), np.uint8))
+
+
 gym.register("mine/Fragile-v0", Fragile, disable_env_checker=True)
 gym.register("mine/Free-v0", Free, disable_env_checker=True)
+gym.register("mine/Camera-v0", Camera, disable_env_checker=True)
 
 
 @wrappers.register("penny")

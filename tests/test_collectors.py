@@ -145,6 +145,35 @@ def test_layout_and_types(make: Make) -> None:
     assert rollout["next", "reward"].shape == (2, 3, 1)
 
 
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize(("reports", "first"), [("always", 0), ("end", 3), ("never", 99)])
+@pytest.mark.parametrize("steps", [1, 6])
+def test_success_is_there_from_the_first_report_on(
+    make: Make, backend: str, reports: str, first: int, steps: int
+) -> None:
+    collector = make(
+        {"frames_per_batch": 2 * steps, "stagger": False, "init_random_frames": 1_000},
+        env_id="tests/Goal-v0",
+        kwargs={"reports": reports, "length": 4},
+        num_envs=2,
+        backend=backend,
+    )
+    torch.manual_seed(0)
+    rollouts = list(islice(collector, 12 // steps))
+    for number, rollout in enumerate(rollouts):
+        assert (("next", "success") in rollout.keys(True)) == ((number + 1) * steps > first)
+    told = [rollout["next"] for rollout in rollouts if ("next", "success") in rollout.keys(True)]
+    for following in told:
+        assert following["success"].dtype == torch.bool
+        assert following["success"].shape == following["done"].shape
+        # The environment's reward is 1 in success.
+        reached = (following["reward"] == 1) & (following["done"] | (reports == "always"))
+        assert torch.equal(following["success"], reached)
+    if told:
+        ends = torch.cat([f["success"][f["done"]] for f in told])
+        assert 0 < ends.sum() < len(ends) == 6
+
+
 def test_a_rollout_belongs_to_whole_environments(make: Make) -> None:
     with pytest.raises(ConfigError, match=r"env\.num_envs=4") as caught:
         make({"frames_per_batch": 6}, num_envs=4)
@@ -253,6 +282,15 @@ def test_collection_goes_on_where_it_was(
     second.load_state_dict(checkpoint.load(tmp_path / "c"))
     assert_same(take(second, 30).to_dict(), take(first, 30).to_dict())
     assert_same(second.state_dict(), first.state_dict())
+
+
+def test_success_goes_on_being_told_after_a_resume(make: Make) -> None:
+    env: dict[str, Any] = {"env_id": "tests/Goal-v0", "kwargs": {"reports": "end"}}
+    first, second = (make({"init_random_frames": 99}, **env) for _ in range(2))
+    list(islice(first, 5))
+    second.load_state_dict(first.state_dict())
+    (rollout,) = islice(second, 1)
+    assert rollout["next", "success"].tolist() == [[[False]]]
 
 
 def test_an_environment_that_does_not_come_back_starts_anew(

@@ -31,6 +31,9 @@ class GymCollector:
     ``[..., 1]``. The next observation of an episode's last step is the one the episode ended with,
     never the first of the next.
 
+    From the first rollout on in which an environment reports ``is_success``, there is also
+    ``("next", "success")``, false where nothing was reported.
+
     Args:
         envs: the environments.
         policy: called on a TensorDict with ``observation`` ``[num_envs, n]``; writes ``action``,
@@ -73,12 +76,16 @@ class GymCollector:
         self.resumed_exactly = False
         self._episodes = np.zeros(envs.num_envs, dtype=np.int64)
         self._steps = np.zeros(envs.num_envs, dtype=np.int64)  # of the open episodes
+        self._reports_success = False
         self._first_limits = _first_limits(envs) if stagger else None
         self._observation: Tensor | None = None
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         while True:
             steps = [self._step() for _ in range(self.steps_per_rollout)]
+            if self._reports_success:
+                for step in steps:  # the first report may have come in the middle
+                    step.setdefault(("next", "success"), torch.zeros_like(step["next", "done"]))
             stacked = {key: torch.stack([s[key] for s in steps], 1) for key in steps[0]}
             following = {key[1]: stacked.pop(key) for key in list(stacked) if len(key) == 2}
             batch_size = [self.envs.num_envs, self.steps_per_rollout]
@@ -101,7 +108,7 @@ class GymCollector:
             truncated = truncated | (self._episodes == 1) & (self._steps >= self._first_limits)
         done = terminated | truncated
         self._observation = self._reset(done) if done.any() else following
-        return {
+        step: dict[tuple[str, ...], Tensor] = {
             ("observation",): observation,
             **{(key,): value for key, value in written.items()},
             ("next", "observation"): following,
@@ -110,6 +117,10 @@ class GymCollector:
             ("next", "terminated"): torch.tensor(terminated).unsqueeze(-1),
             ("next", "truncated"): torch.tensor(truncated).unsqueeze(-1),
         }
+        if self.envs.success is not None:
+            self._reports_success = True
+            step["next", "success"] = torch.from_numpy(self.envs.success).unsqueeze(-1)
+        return step
 
     def _act(self, observation: Tensor) -> dict[str, Tensor]:
         """The action, and all else that the policy writes: log-probabilities and the like."""
@@ -150,6 +161,7 @@ class GymCollector:
             "episodes": self._episodes.tolist(),
             "steps": self._steps.tolist(),
             "observation": self._observation,
+            "reports_success": self._reports_success,
             "open_episodes": self.envs.open_episodes() if started else None,
         }
 
@@ -157,6 +169,7 @@ class GymCollector:
         """Bring the environments back to where they were, by replaying their open episodes."""
         self.frames = state["frames"]
         self._episodes, self._steps = np.array(state["episodes"]), np.array(state["steps"])
+        self._reports_success = state["reports_success"]
         self._observation = None
         self.resumed_exactly = True
         if state["observation"] is None:

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 from torchrl.objectives import SACLoss
 
 from trainers.hooks import Replay, StepLRScheduler
-from trainers.plugins import hooks, losses, networks
+from trainers.plugins import hooks, losses, networks, wrappers
 from trainers.trainer import Trainer
 
 TRAINERS: list[Trainer] = []
@@ -70,8 +70,23 @@ class Free(Fragile):
     action_space = gym.spaces.Box(-np.inf, np.inf, (1,))
 
 
+class Camera(Fragile):
+    """It promises pictures."""
+
+    observation_space = gym.spaces.Dict(pixels=gym.spaces.Box(0, 255, (8, 8, 3), np.uint8))
+
+
 gym.register("mine/Fragile-v0", Fragile, disable_env_checker=True)
 gym.register("mine/Free-v0", Free, disable_env_checker=True)
+gym.register("mine/Camera-v0", Camera, disable_env_checker=True)
+
+
+@wrappers.register("penny")
+class Penny(gym.RewardWrapper):
+    """Rewards every step with 1/64 more."""
+
+    def reward(self, reward: Any) -> float:
+        return float(reward) + 1 / 64
 
 
 @losses.register("my_loss")

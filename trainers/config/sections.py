@@ -10,13 +10,14 @@ from trainers.config.schema import Section, number
 
 @dataclass(frozen=True)
 class EnvConfig(Section):
-    """Which environment, how many of it, and what is done to its actions."""
+    """Which environment, in which wrappers, how many of it, and what is done to its actions."""
 
     section: ClassVar[str] = "env"
 
     id: str
     name: str
     kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: list[str] = field(default_factory=list)
     num_envs: int = number(1, ge=1)
     backend: Literal["sync", "async"] = "sync"
     max_episode_steps: int | None = number(None, ge=1)

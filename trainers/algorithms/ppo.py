@@ -5,7 +5,6 @@ Schulman et al. 2017, "Proximal Policy Optimization Algorithms", https://arxiv.o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -130,11 +129,11 @@ class PPOTrainer(Trainer):
     """The timetable of PPO.
 
     Args:
-        collector: rollouts of ``config.frames_per_batch`` frames, ``[..., T]`` ordered in time.
+        collector: rollouts ``[..., T]``, ordered in time.
         loss_module: a TorchRL PPO loss, or any loss that learns from ``advantage`` and
             ``value_target``.
         optimizer: over the parameters of the loss.
-        value_estimator: writes these two; default: the loss's own.
+        value_estimator: writes these two; default: the loss's own, with its own discount.
         total_frames: end of the run in frames.
         config: everything else, in numbers.
         normalizer: of the observations, in the networks; its statistics follow the rollouts.
@@ -152,13 +151,12 @@ class PPOTrainer(Trainer):
         normalizer: RunningNorm | None = None,
     ) -> None:
         config = config or PPOConfig()
-        minibatches = math.ceil(config.frames_per_batch / config.minibatch_size)
         super().__init__(
             collector=collector,
             loss_module=loss_module,
             optimizer=optimizer,
             total_frames=total_frames,
-            update_plan=Epochs(config.num_epochs, minibatches),
+            update_plan=Epochs(config.num_epochs, minibatch_size=config.minibatch_size),
         )
         (phase,) = self.phases
         batches = Minibatches(config.minibatch_size)

@@ -89,9 +89,9 @@ def make_loss(networks: Networks, config: PPOConfig, loss_class: Any = None) -> 
     keywords: dict[str, Any] = {}
     if config.loss == "clip":
         keywords = {"clip_epsilon": config.clip_epsilon}
-    if config.loss == "kl":  # beta is left alone by the loss and moved by a hook
-        keywords = {"dtarg": config.dtarg, "beta": config.beta, "increment": 1.0, "decrement": 1.0}
-        keywords["samples_mc_kl"] = config.samples_mc_kl
+    if config.loss == "kl":
+        names = ("dtarg", "beta", "increment", "decrement", "samples_mc_kl")
+        keywords = {name: getattr(config, name) for name in names}
     return (loss_class or LOSSES[config.loss])(
         networks.actor,
         networks.value_head,
@@ -172,15 +172,19 @@ class PPOTrainer(Trainer):
         on(Stage.PRE_EPOCH, advantage, when=None if config.recompute_advantage else first_epoch)
         on(Stage.PRE_EPOCH, batches.shuffle)  # after all that writes into the rollout
         if config.clip_schedule == "linear":
-            on(Stage.PRE_EPOCH, AnnealBuffer(loss_module.clip_epsilon, config.clip_epsilon))
+            # True is by clip_epsilon, so one falls with the other.
+            names = ["clip_epsilon"] + ["clip_value"] * (config.clip_value is True)
+            for name in names:
+                anneal = AnnealBuffer(getattr(loss_module, name), config.clip_epsilon)
+                on(Stage.PRE_EPOCH, anneal, name=f"anneal_{name}")
         on(Stage.PROCESS_OPTIM_BATCH, batches.take)
         if config.lr_schedule == "linear":
             for index, each in enumerate(phase.optimizers):
                 on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
         if config.max_grad_norm is not None:
             on(Stage.POST_BACKWARD, ClipGradNorm(phase.parameters(), config.max_grad_norm))
-        if config.loss == "kl":
-            adapt = AdaptBeta(loss_module.beta, config.dtarg, config.increment, config.decrement)
+        if isinstance(loss_module, KLPENPPOLoss):
+            adapt = AdaptBeta(loss_module)
             on(Stage.POST_OPTIM, adapt.observe)
             on(Stage.POST_STEPS, adapt.adapt)
         if normalizer is not None:

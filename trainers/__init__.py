@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.algorithms.ppo import PPOTrainer
     from trainers.algorithms.sac import SACTrainer
     from trainers.collectors import GymCollector
-    from trainers.config import EnvConfig, SACConfig, TrainConfig
+    from trainers.config import EnvConfig, PPOConfig, SACConfig, TrainConfig
     from trainers.envs import Envs
     from trainers.errors import NonFiniteError
     from trainers.phases import Phase
@@ -24,6 +25,8 @@ _HOMES = {
     "Epochs": "updates",
     "GymCollector": "collectors",
     "NonFiniteError": "errors",
+    "PPOConfig": "config",
+    "PPOTrainer": "algorithms.ppo",
     "Phase": "phases",
     "SACConfig": "config",
     "SACTrainer": "algorithms.sac",
@@ -40,6 +43,8 @@ __all__ = [
     "Epochs",
     "GymCollector",
     "NonFiniteError",
+    "PPOConfig",
+    "PPOTrainer",
     "Phase",
     "SACConfig",
     "SACTrainer",

@@ -30,15 +30,23 @@ class Updates(Protocol):
 
 @dataclass(frozen=True)
 class Epochs:
-    """On-policy: ``num_epochs`` passes of ``minibatches`` updates over every rollout."""
+    """On-policy: ``num_epochs`` passes of ``minibatches`` updates over every rollout.
+
+    With ``minibatch_size`` they are as many as it takes to see every frame of the rollout.
+    """
 
     num_epochs: int = 1
     minibatches: int = 1
+    minibatch_size: int | None = None
     interruptible = False
 
     def due(self, trainer: Trainer) -> int:
         """Minibatches left in this epoch."""
-        return self.minibatches - trainer.updates_in_epoch
+        minibatches = self.minibatches
+        if self.minibatch_size is not None:
+            frames = trainer.frames - trainer.iteration_start
+            minibatches = math.ceil(frames / self.minibatch_size)
+        return minibatches - trainer.updates_in_epoch
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from stand_in import Runs
 # command line | the key that is named | what is allowed or meant instead
 BAD = """
 algo=sca                               | algo: got "sca"        | did you mean sac?
-algo=[sac,sac]                         | algo:                  | one of sac
-algo=null                              | algo: got null         | one of sac
+algo=[sac,sac]                         | algo:                  | one of ppo, sac
+algo=null                              | algo: got null         | one of ppo, sac
 env=Hoper                              | env: got "Hoper"       | did you mean Hopper?
 env=halfcheetah                        | env:                   | did you mean HalfCheetah?
 env=1                                  | env: got 1             | one of Ant, HalfCheetah
@@ -27,7 +27,7 @@ env.backend=asynch                     | env.backend: got "asynch" | did you mea
 env.max_episode_steps=0                | env.max_episode_steps  | at least 1 or null
 env.kwargs=5                           | env.kwargs: got 5      | a mapping of names
 env.rescale_actions=1                  | env.rescale_actions    | true or false
-preset=nosuch                          | preset: got "nosuch"   | one of sac_Ant
+preset=nosuch                          | preset: got "nosuch"   | sac_Ant
 preset=sac_Hoper                       | preset:                | did you mean sac_Hopper?
 logger=wandbb                          | logger:                | did you mean wandb?
 logger=[wandb,nosuch]                  | logger: got "nosuch"   | one of none, wandb
@@ -59,7 +59,27 @@ algo.max_alpha=0.5                     | algo.alpha_init: got 1.0 | at most algo
 algo.min_alpha=2                       | algo.alpha_init: got 1.0 | at least algo.min_alpha=2
 algo.frames_per_batch=6 env.num_envs=4 | algo.frames_per_batch  | a multiple of env.num_envs=4
 algo.lr_schedule=linaer                | algo.lr_schedule       | did you mean linear?
-algo.name=ppo                          | algo.name: got "ppo"   | one of sac
+algo.name=ppo                          | algo.alpha_lr: got null | a key of algo=sac
+algo.name=dqn                          | algo.name: got "dqn"   | one of ppo, sac
+algo.clip_epsilon=0.1                  | algo.clip_epsilon: got 0.1 | a key of algo=ppo
+algo=ppo algo.utd_ratio=1              | algo.utd_ratio: got 1  | a key of algo=sac
+algo=ppo algo.gea_lambda=1             | algo.gea_lambda: got 1 | did you mean algo.gae_lambda?
+algo=ppo algo.loss=cilp                | algo.loss: got "cilp"  | did you mean clip?
+algo=ppo algo.clip_epsilon=1           | algo.clip_epsilon: got 1 | above 0 and below 1
+algo=ppo algo.clip_value=0             | algo.clip_value: got 0 | true or false or a number above 0
+algo=ppo algo.clip_value=true algo.loss=kl | algo.clip_value: got true | only algo.loss=clip
+algo=ppo algo.clip_schedule=linear algo.loss=plain | algo.clip_schedule: got "linear" | constant
+algo=ppo algo.minibatch_size=9 algo.frames_per_batch=8 | algo.minibatch_size: got 9 | at most algo.frames_per_batch=8
+algo=ppo env.num_envs=3                | algo.frames_per_batch: got 2048 | a multiple of env.num_envs=3
+algo=ppo algo.frames_per_batch=null    | algo.frames_per_batch: got null | a whole number at least 1
+algo=ppo algo.beta=0                   | algo.beta: got 0       | above 0
+algo=ppo algo.increment=0.9            | algo.increment: got 0.9 | at least 1
+algo=ppo algo.decrement=1.1            | algo.decrement: got 1.1 | at most 1
+algo=ppo algo.value_estimator=tdlambda | algo.value_estimator   | did you mean td_lambda?
+algo=ppo algo.reduction=none           | algo.reduction: got "none" | mean or sum
+algo=ppo algo.gae_lambda=1.1           | algo.gae_lambda: got 1.1 | at least 0 and at most 1
+algo=ppo algo.target_kl=0              | algo.target_kl: got 0  | above 0 or null
+network=nosuch                         | network: got "nosuch"  | one of ppo
 network.hidden=[]                      | network.hidden: got [] | at least one
 network.hidden=256                     | network.hidden: got 256 | write network.hidden=[256]
 network.hidden=[256,0]                 | network.hidden         | at least 1

@@ -5,7 +5,6 @@ Schulman et al. 2017, "Proximal Policy Optimization Algorithms", https://arxiv.o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -90,9 +89,9 @@ def make_loss(networks: Networks, config: PPOConfig, loss_class: Any = None) -> 
     keywords: dict[str, Any] = {}
     if config.loss == "clip":
         keywords = {"clip_epsilon": config.clip_epsilon}
-    if config.loss == "kl":  # beta is left alone by the loss and moved by a hook
-        keywords = {"dtarg": config.dtarg, "beta": config.beta, "increment": 1.0, "decrement": 1.0}
-        keywords["samples_mc_kl"] = config.samples_mc_kl
+    if config.loss == "kl":
+        names = ("dtarg", "beta", "increment", "decrement", "samples_mc_kl")
+        keywords = {name: getattr(config, name) for name in names}
     return (loss_class or LOSSES[config.loss])(
         networks.actor,
         networks.value_head,
@@ -130,11 +129,11 @@ class PPOTrainer(Trainer):
     """The timetable of PPO.
 
     Args:
-        collector: rollouts of ``config.frames_per_batch`` frames, ``[..., T]`` ordered in time.
+        collector: rollouts ``[..., T]``, ordered in time.
         loss_module: a TorchRL PPO loss, or any loss that learns from ``advantage`` and
             ``value_target``.
         optimizer: over the parameters of the loss.
-        value_estimator: writes these two; default: the loss's own.
+        value_estimator: writes these two; default: the loss's own, with its own discount.
         total_frames: end of the run in frames.
         config: everything else, in numbers.
         normalizer: of the observations, in the networks; its statistics follow the rollouts.
@@ -152,13 +151,12 @@ class PPOTrainer(Trainer):
         normalizer: RunningNorm | None = None,
     ) -> None:
         config = config or PPOConfig()
-        minibatches = math.ceil(config.frames_per_batch / config.minibatch_size)
         super().__init__(
             collector=collector,
             loss_module=loss_module,
             optimizer=optimizer,
             total_frames=total_frames,
-            update_plan=Epochs(config.num_epochs, minibatches),
+            update_plan=Epochs(config.num_epochs, minibatch_size=config.minibatch_size),
         )
         (phase,) = self.phases
         batches = Minibatches(config.minibatch_size)
@@ -174,15 +172,19 @@ class PPOTrainer(Trainer):
         on(Stage.PRE_EPOCH, advantage, when=None if config.recompute_advantage else first_epoch)
         on(Stage.PRE_EPOCH, batches.shuffle)  # after all that writes into the rollout
         if config.clip_schedule == "linear":
-            on(Stage.PRE_EPOCH, AnnealBuffer(loss_module.clip_epsilon, config.clip_epsilon))
+            # True is by clip_epsilon, so one falls with the other.
+            names = ["clip_epsilon"] + ["clip_value"] * (config.clip_value is True)
+            for name in names:
+                anneal = AnnealBuffer(getattr(loss_module, name), config.clip_epsilon)
+                on(Stage.PRE_EPOCH, anneal, name=f"anneal_{name}")
         on(Stage.PROCESS_OPTIM_BATCH, batches.take)
         if config.lr_schedule == "linear":
             for index, each in enumerate(phase.optimizers):
                 on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
         if config.max_grad_norm is not None:
             on(Stage.POST_BACKWARD, ClipGradNorm(phase.parameters(), config.max_grad_norm))
-        if config.loss == "kl":
-            adapt = AdaptBeta(loss_module.beta, config.dtarg, config.increment, config.decrement)
+        if isinstance(loss_module, KLPENPPOLoss):
+            adapt = AdaptBeta(loss_module)
             on(Stage.POST_OPTIM, adapt.observe)
             on(Stage.POST_STEPS, adapt.adapt)
         if normalizer is not None:

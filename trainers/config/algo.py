@@ -36,3 +36,10 @@ class AlgoConfig(Section):
             allowed = f"one of {', '.join(cls.known)}"
             raise ConfigError("algo.name", name, allowed, did_you_mean(name, cls.known))
         return cast(type[Self], cls.known[name])
+
+    @classmethod
+    def _suggest(cls, unknown: str, data: Mapping[str, Any], known: list[str]) -> str | None:
+        others = [name for name, other in cls.known.items() if unknown in other.__dataclass_fields__]
+        if others:
+            return f"a key of algo={' and algo='.join(others)}"
+        return super()._suggest(unknown, data, known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torchrl.objectives import KLPENPPOLoss
 
 from trainers.trainer import Trainer
 
@@ -62,32 +63,22 @@ class AdaptBeta:
     """Adapts the weight of a KL penalty once an iteration (Schulman et al. 2017, section 4).
 
     TorchRL's ``KLPENPPOLoss`` adapts its ``beta`` in every forward pass, so that ten epochs of
-    small steps take it to exactly zero, where it stays. Build the loss with ``increment`` and
-    ``decrement`` 1, which keeps its hands off, and register :meth:`observe` at ``post_optim`` and
-    :meth:`adapt` at ``post_steps``. ``beta`` is a buffer of the loss and saved with it.
+    small steps take it to exactly zero, where it stays. This takes the adaptation over, with the
+    loss's own ``dtarg``, ``increment`` and ``decrement``: register :meth:`observe` at
+    ``post_optim`` and :meth:`adapt` at ``post_steps``. ``beta`` is a buffer of the loss and saved
+    with it.
 
     Args:
-        beta: the loss's buffer, moved in place.
-        target: divergence between the policies before and after an iteration.
-        increment: factor for ``beta`` after more than 1.5 times the target.
-        decrement: factor after less than the target divided by 1.5.
+        loss: whose ``beta`` is moved, in place; ``increment`` and ``decrement`` become 1.
         bounds: which ``beta`` never leaves.
     """
 
     name = "adapt_beta"
 
-    def __init__(
-        self,
-        beta: Tensor,
-        target: float,
-        increment: float = 2.0,
-        decrement: float = 0.5,
-        bounds: tuple[float, float] = (1e-4, 1e4),
-    ) -> None:
-        self.beta = beta
-        self.target = target
-        self.increment = increment
-        self.decrement = decrement
+    def __init__(self, loss: KLPENPPOLoss, bounds: tuple[float, float] = (1e-4, 1e4)) -> None:
+        self.beta: Tensor = loss.beta  # type: ignore[assignment]  # a buffer
+        self.target, self.increment, self.decrement = loss.dtarg, loss.increment, loss.decrement
+        loss.increment = loss.decrement = 1.0
         self.bounds = bounds
         self._kl = _MeanKL()
         self._epoch = 0

@@ -44,23 +44,26 @@ class ScaleReward:
         self.gamma = gamma
         self.clip = clip
         self.statistics = RunningNorm([])
-        self._returns: Tensor | None = None  # of the open episodes, one of each environment
+        self._returns = torch.zeros(0)  # of the open episodes, one of each environment
+        self._resumed = False
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> TensorDictBase:
         reward, done = rollout["next", "reward"], rollout["next", "done"]
-        self.statistics.update(self._discounted(reward.double(), done))
+        restarted = self._resumed and not getattr(trainer.collector, "resumed_exactly", False)
+        self._resumed = False
+        if restarted or self._returns.shape != reward[..., 0, :].shape:
+            self._returns = torch.zeros_like(reward[..., 0, :], dtype=torch.float64)
+        self.statistics.to(reward.device).update(self._discounted(reward, done))
         scaled = (reward / self.statistics.std).clamp(-self.clip, self.clip)
         return rollout.set(("next", "reward"), scaled.to(reward.dtype))
 
     def _discounted(self, reward: Tensor, done: Tensor) -> Tensor:
         """What each frame's episode has brought so far, ``[..., T, 1]``, older rewards for less."""
-        rewards, kept = reward.unbind(-2), self.gamma * ~done
-        total = rewards[0] * 0 if self._returns is None else self._returns.to(reward.device)
-        seen = []
-        for now, discount in zip(rewards, kept.unbind(-2), strict=True):
+        total, seen = self._returns.to(reward.device), []
+        for now, ends in zip(reward.unbind(-2), done.unbind(-2), strict=True):
             total = total + now
             seen.append(total)
-            total = total * discount
+            total = self.gamma * total * ~ends
         self._returns = total
         return torch.stack(seen, -2)
 
@@ -69,6 +72,7 @@ class ScaleReward:
         return {"statistics": self.statistics.state_dict(), "returns": self._returns}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Restore :meth:`state_dict`; open episodes only if the collector goes on with them."""
+        self._resumed = True
         self.statistics.load_state_dict(state["statistics"])
         self._returns = state["returns"]

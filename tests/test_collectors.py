@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
-from helpers import ALL_ENDS, assert_same, env_config, how_it_ends, tale_seed
+from helpers import ALL_ENDS, Tale, assert_same, env_config, how_it_ends, tale_seed
 from tensordict import TensorDict, TensorDictBase
 
 from trainers import checkpoint
@@ -266,8 +268,9 @@ def test_an_environment_that_raises_is_heard(make: Make, backend: str) -> None:
 @pytest.mark.parametrize("backend", ["sync", "async"])
 @pytest.mark.parametrize("num_envs", [1, 4])
 @pytest.mark.parametrize("steps", [0, 2, 13, 25])
+@pytest.mark.parametrize("overlap", [False, True])
 def test_collection_goes_on_where_it_was(
-    make: Make, backend: str, num_envs: int, steps: int, tmp_path: Path
+    make: Make, backend: str, num_envs: int, steps: int, overlap: bool, tmp_path: Path
 ) -> None:
     env = {
         "env_id": "Pendulum-v1",
@@ -275,7 +278,8 @@ def test_collection_goes_on_where_it_was(
         "backend": backend,
         "max_episode_steps": 10,
     }
-    first, second = make(**env), make(**env)
+    given = {"overlap": overlap}
+    first, second = make(given, **env), make(given, **env)
     if steps:
         take(first, steps)
     checkpoint.save(tmp_path / "c", first.state_dict())
@@ -305,6 +309,48 @@ def test_an_environment_that_does_not_come_back_starts_anew(
     assert (second.frames, second.state_dict()["episodes"]) == (8, [4])
     assert data["observation"][0, :, 1].tolist() == [0, 1, 2]
     assert tale_seed(data["observation"][0, 0]) == episode_seed(SEED, 0, 2)
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_overlapped_collection_stores_every_frame_once(
+    make: Make, backend: str, steps: int
+) -> None:
+    lengths = (3, 1, 4, 2)
+    given = {"overlap": True, "frames_per_batch": 2 * steps}
+    collector = make(given, kwargs={"lengths": lengths}, num_envs=2, backend=backend)
+    data = take(collector, 30 // steps)
+    assert data.batch_size == (2, 30)
+    assert collector.frames == 60
+    check(data, lengths)
+
+
+class Watched(Tale):
+    """Tells when its third step has begun."""
+
+    third = threading.Event()
+
+    def step(self, action: Any) -> Any:
+        if self.step_number == 2:
+            Watched.third.set()
+        return super().step(action)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_environments_step_while_the_learner_learns(make: Make, overlap: bool) -> None:
+    gym.register("tests/Watched-v0", Watched, disable_env_checker=True)
+    Watched.third.clear()
+    rollouts = iter(make({"overlap": overlap}, env_id="tests/Watched-v0"))
+    next(rollouts)
+    next(rollouts)  # what is done now is the learner's, and nobody has asked for a third step
+    assert Watched.third.wait(10 if overlap else 0.1) == overlap
+
+
+def test_an_error_in_the_background_is_heard_at_the_next_rollout(make: Make) -> None:
+    rollouts = iter(make({"overlap": True}, kwargs={"broken": "exception", "lengths": (9,)}))
+    next(rollouts)
+    with pytest.raises(RuntimeError, match="the simulator gave up"):
+        next(rollouts)
 
 
 def test_a_collector_closes_its_environments(make: Make) -> None:

@@ -105,6 +105,7 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         seed=config.seed,
         frames_per_batch=algo.frames_per_batch,
         init_random_frames=algo.init_random_frames,
+        overlap=config.collector.async_,
         stagger=config.env.stagger,
         device=device,
     )

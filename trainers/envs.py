@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -74,6 +76,8 @@ class Envs:
         self._clip = config.clip_actions and box is not None
         self.action_spec = _action_spec(space, rescaled)
         self.success: np.ndarray | None = None
+        self._stepped: Callable[[], Any] | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> torch.Tensor:
         """Begin new episodes where ``mask`` (``[num_envs]`` bool, default all) is true.
@@ -95,6 +99,42 @@ class Envs:
             Observation ``[num_envs, num_observations]``, reward, terminated and truncated
             ``[num_envs]``. The observation of a finished episode is its last one: reset it next.
         """
+        self.begin_step(action)
+        return self.end_step()
+
+    def begin_step(self, action: np.ndarray, background: bool = False) -> None:
+        """The first half of :meth:`step`: hand over the actions.
+
+        Args:
+            action: as for :meth:`step`.
+            background: step at once, in a thread, instead of in :meth:`end_step`; workers always
+                step at once.
+        """
+        action = self._prepared(action)
+        if isinstance(self._env, AsyncVectorEnv):
+            with self._mourning():
+                self._env.step_async(action)
+            self._stepped = self._env.step_wait
+        elif background:
+            self._thread = self._thread or ThreadPoolExecutor(1, "environments")
+            self._stepped = self._thread.submit(self._env.step, action).result
+        else:
+            self._stepped = partial(self._env.step, action)
+
+    def end_step(self) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        """The second half of :meth:`step`: wait for what came of it."""
+        with self._mourning():
+            assert self._stepped is not None, "no step was begun"
+            observation, reward, terminated, truncated, infos = self._stepped()
+        self._stepped = None
+        success = infos.get("is_success")
+        if success is not None:
+            success = success.reshape(self.num_envs, -1).astype(bool).all(1)
+        self.success = success
+        return _float32(observation), reward, terminated, truncated
+
+    def _prepared(self, action: np.ndarray) -> np.ndarray:
+        """``[num_envs, n]`` of the policy as the environments want them."""
         space = self.action_space
         action = action.reshape(self.num_envs, *space.shape)
         if self._rescale:
@@ -106,16 +146,15 @@ class Envs:
             action = action + space.start
         elif np.issubdtype(space.dtype, np.integer):
             action = np.rint(action)
-        action = action.astype(space.dtype)
+        return action.astype(space.dtype)
+
+    @contextmanager
+    def _mourning(self) -> Iterator[None]:
+        """A worker that died is named."""
         try:
-            observation, reward, terminated, truncated, infos = self._env.step(action)
+            yield
         except (EOFError, ConnectionError) as error:
             raise RuntimeError(self._obituary()) from error
-        success = infos.get("is_success")
-        if success is not None:
-            success = success.reshape(self.num_envs, -1).astype(bool).all(1)
-        self.success = success
-        return _float32(observation), reward, terminated, truncated
 
     def _obituary(self) -> str:
         for process in self._env.processes:
@@ -135,13 +174,18 @@ class Envs:
 
     def close(self) -> None:
         """End the environments and their workers."""
-        for process in getattr(self._env, "processes", ()):
-            if not process.is_alive():  # a dead worker would let a polite close wait forever
-                for other in self._env.processes:
-                    other.kill()
-                self._env.close(terminate=True)
-                return
-        self._env.close()
+        if self._thread is not None:
+            self._thread.shutdown()  # after the step that may be under way
+        workers = getattr(self._env, "processes", ())
+        if all(worker.is_alive() for worker in workers):
+            if workers and self._stepped is not None:
+                with suppress(Exception):  # whatever comes of it, nobody wants to know any more
+                    self._stepped()
+            self._env.close()
+        else:  # a dead worker would let a polite close wait forever
+            for worker in workers:
+                worker.kill()
+            self._env.close(terminate=True)
 
 
 class EpisodeRecorder(gym.Wrapper):

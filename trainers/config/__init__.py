@@ -10,6 +10,7 @@ from trainers.config.ppo import PPOConfig
 from trainers.config.sac import SACConfig
 from trainers.config.sections import (
     CheckpointConfig,
+    CollectorConfig,
     EnvConfig,
     EvalConfig,
     LogConfig,
@@ -22,6 +23,7 @@ from trainers.config.train import TrainConfig
 __all__ = [
     "AlgoConfig",
     "CheckpointConfig",
+    "CollectorConfig",
     "ConfigError",
     "EnvConfig",
     "EvalConfig",

@@ -16,6 +16,7 @@ class AlgoConfig(Section):
 
     section: ClassVar[str] = "algo"
     known: ClassVar[dict[str, type[AlgoConfig]]] = {}
+    on_policy: ClassVar[bool] = False
 
     name: str = ""
     lr_schedule: Literal["constant", "linear"] = "constant"
@@ -39,7 +40,7 @@ class AlgoConfig(Section):
 
     @classmethod
     def _suggest(cls, unknown: str, data: Mapping[str, Any], known: list[str]) -> str | None:
-        others = [name for name, other in cls.known.items() if unknown in other.__dataclass_fields__]
+        others = [n for n, other in cls.known.items() if unknown in other.__dataclass_fields__]
         if others:
             return f"a key of algo={' and algo='.join(others)}"
         return super()._suggest(unknown, data, known)

@@ -27,6 +27,15 @@ class EnvConfig(Section):
 
 
 @dataclass(frozen=True)
+class CollectorConfig(Section):
+    """How frames are collected."""
+
+    section: ClassVar[str] = "collector"
+
+    async_: bool = False
+
+
+@dataclass(frozen=True)
 class NetworkConfig(Section):
     """The multi-layer perceptrons that an algorithm makes if it is not given its own."""
 

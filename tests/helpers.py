@@ -19,6 +19,7 @@ from trainers.config import (
     EvalConfig,
     LogConfig,
     NetworkConfig,
+    PPOConfig,
     SACConfig,
     TrainConfig,
 )
@@ -280,6 +281,65 @@ def tiny_sac(
         total_frames=total_frames,
         **(sections | given),
     )
+
+
+def tiny_ppo(
+    env: EnvConfig | None = None,
+    algo: dict[str, Any] | None = None,
+    total_frames: int = 48,
+    **given: Any,
+) -> TrainConfig:
+    """PPO with networks of eight units on Pendulum: two epochs of two minibatches, three times."""
+    settings: dict[str, Any] = {"frames_per_batch": 16, "minibatch_size": 8, "num_epochs": 2}
+    sections: dict[str, Any] = {
+        "network": NetworkConfig(hidden=[8], activation="tanh"),
+        "log": LogConfig(interval=10),
+        "eval": EvalConfig(interval=0, episodes=1),
+        "checkpoint": CheckpointConfig(interval=0),
+        "progress": False,
+        "device": "cpu",
+    }
+    return TrainConfig(
+        algo=PPOConfig(**(settings | (algo or {}))),
+        env=env or env_config("Pendulum-v1"),
+        total_frames=total_frames,
+        **(sections | given),
+    )
+
+
+def slow_advantage(
+    rollout: TensorDictBase, value: Any, kind: str, gamma: float, lmbda: float
+) -> tuple[Tensor, Tensor]:
+    """Advantages and value targets ``[num_envs, T, 1]``, one frame at a time.
+
+    ``value`` is asked for the value of one observation at a time. Where an episode or the rollout
+    ends, and nothing has terminated, the value of its own last observation stands for the rest.
+    """
+    advantages, targets = (torch.zeros(*rollout.batch_size, 1) for _ in range(2))
+    num_envs, steps = rollout.batch_size
+    for env in range(num_envs):
+        following = 0.0  # the next frame's advantage, or its target
+        for step in reversed(range(steps)):
+            frame = rollout[env, step]
+            reward = float(frame["next", "reward"])
+            here, there = (
+                float(value(o).detach())
+                for o in (frame["observation"], frame["next", "observation"])
+            )
+            if frame["next", "terminated"]:
+                there = 0.0
+            cut = bool(frame["next", "done"]) or step == steps - 1
+            if kind == "gae":
+                error = reward + gamma * there - here
+                advantage = error + (0.0 if cut else gamma * lmbda * following)
+                target, following = advantage + here, advantage
+            else:
+                weight = {"td0": 0.0, "td1": 1.0, "td_lambda": lmbda}[kind]
+                rest = there if cut else (1 - weight) * there + weight * following
+                target = following = reward + gamma * rest
+                advantage = target - here
+            advantages[env, step], targets[env, step] = advantage, target
+    return advantages, targets
 
 
 def flat(state: Any, path: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
+from trainers.build import build
 from trainers.config import (
     CheckpointConfig,
     EnvConfig,
@@ -23,7 +24,9 @@ from trainers.config import (
     SACConfig,
     TrainConfig,
 )
+from trainers.hooks import LogEpisodes, LogLearningRates, LogLosses, LogScalar, WriteMetrics
 from trainers.metrics import Metrics, Stopwatch
+from trainers.stages import Stage
 from trainers.trainer import Trainer
 
 
@@ -376,3 +379,30 @@ def assert_same(left: Any, right: Any, ignoring: tuple[str, ...] = ()) -> None:
 def sac_loss(trainer: Trainer) -> Any:
     """The loss module of a trainer with one phase."""
     return cast(Any, trainer.phases[0].loss)
+
+
+def owner(trainer: Trainer, kind: type) -> Any:
+    """The trainer's hook of this kind; None if there is none."""
+    owners = [owner for owner in trainer._timetable._owners.values() if isinstance(owner, kind)]
+    return owners[0] if owners else None
+
+
+def watched(config: TrainConfig) -> tuple[Trainer, Lines]:
+    """A trainer that writes its lines, and they."""
+    trainer, lines = build(config).trainer, Lines()
+    trainer.register_hook(Stage.POST_COLLECT, LogEpisodes())
+    trainer.register_hook(Stage.POST_COLLECT, LogScalar(("next", "reward"), "train/reward"))
+    trainer.register_hook(Stage.POST_OPTIM, LogLosses())
+    trainer.register_hook(Stage.POST_STEPS, LogLearningRates())
+    writer = WriteMetrics([lines], interval=7)
+    trainer.register_hook(Stage.POST_STEPS, writer)
+    trainer.register_hook(Stage.SHUTDOWN, writer.finish)
+    return trainer, lines
+
+
+def timeless(lines: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Lines without what the wall clock had a part in."""
+    return [
+        {k: v for k, v in line.items() if k != "seconds" and not k.startswith("time/")}
+        for line in lines
+    ]

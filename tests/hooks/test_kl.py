@@ -98,7 +98,7 @@ def test_a_loss_without_a_divergence_is_named(hook: Any) -> None:
     trainer = stub()
     trainer.epoch = 0
     losses = TensorDict({"loss_actor": torch.zeros(())})
-    with pytest.raises(KeyError, match="kl_approx.*loss_actor"):
+    with pytest.raises(KeyError, match=r"kl_approx.*loss_actor"):
         hook.observe(trainer, TensorDict(), losses)
 
 

@@ -13,16 +13,20 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
+from trainers.build import build
 from trainers.config import (
     CheckpointConfig,
     EnvConfig,
     EvalConfig,
     LogConfig,
     NetworkConfig,
+    PPOConfig,
     SACConfig,
     TrainConfig,
 )
+from trainers.hooks import LogEpisodes, LogLearningRates, LogLosses, LogScalar, WriteMetrics
 from trainers.metrics import Metrics, Stopwatch
+from trainers.stages import Stage
 from trainers.trainer import Trainer
 
 
@@ -325,6 +329,65 @@ def tiny_sac(
     )
 
 
+def tiny_ppo(
+    env: EnvConfig | None = None,
+    algo: dict[str, Any] | None = None,
+    total_frames: int = 48,
+    **given: Any,
+) -> TrainConfig:
+    """PPO with networks of eight units on Pendulum: two epochs of two minibatches, three times."""
+    settings: dict[str, Any] = {"frames_per_batch": 16, "minibatch_size": 8, "num_epochs": 2}
+    sections: dict[str, Any] = {
+        "network": NetworkConfig(hidden=[8], activation="tanh"),
+        "log": LogConfig(interval=10),
+        "eval": EvalConfig(interval=0, episodes=1),
+        "checkpoint": CheckpointConfig(interval=0),
+        "progress": False,
+        "device": "cpu",
+    }
+    return TrainConfig(
+        algo=PPOConfig(**(settings | (algo or {}))),
+        env=env or env_config("Pendulum-v1"),
+        total_frames=total_frames,
+        **(sections | given),
+    )
+
+
+def slow_advantage(
+    rollout: TensorDictBase, value: Any, kind: str, gamma: float, lmbda: float
+) -> tuple[Tensor, Tensor]:
+    """Advantages and value targets ``[num_envs, T, 1]``, one frame at a time.
+
+    ``value`` is asked for the value of one observation at a time. Where an episode or the rollout
+    ends, and nothing has terminated, the value of its own last observation stands for the rest.
+    """
+    advantages, targets = (torch.zeros(*rollout.batch_size, 1) for _ in range(2))
+    num_envs, steps = rollout.batch_size
+    for env in range(num_envs):
+        following = 0.0  # the next frame's advantage, or its target
+        for step in reversed(range(steps)):
+            frame = rollout[env, step]
+            reward = float(frame["next", "reward"])
+            here, there = (
+                float(value(o).detach())
+                for o in (frame["observation"], frame["next", "observation"])
+            )
+            if frame["next", "terminated"]:
+                there = 0.0
+            cut = bool(frame["next", "done"]) or step == steps - 1
+            if kind == "gae":
+                error = reward + gamma * there - here
+                advantage = error + (0.0 if cut else gamma * lmbda * following)
+                target, following = advantage + here, advantage
+            else:
+                weight = {"td0": 0.0, "td1": 1.0, "td_lambda": lmbda}[kind]
+                rest = there if cut else (1 - weight) * there + weight * following
+                target = following = reward + gamma * rest
+                advantage = target - here
+            advantages[env, step], targets[env, step] = advantage, target
+    return advantages, targets
+
+
 def flat(state: Any, path: str = "") -> dict[str, Any]:
     """The leaves of a nested state by their paths."""
     if isinstance(state, dict):
@@ -359,3 +422,30 @@ def assert_same(left: Any, right: Any, ignoring: tuple[str, ...] = ()) -> None:
 def sac_loss(trainer: Trainer) -> Any:
     """The loss module of a trainer with one phase."""
     return cast(Any, trainer.phases[0].loss)
+
+
+def owner(trainer: Trainer, kind: type) -> Any:
+    """The trainer's hook of this kind; None if there is none."""
+    owners = [owner for owner in trainer._timetable._owners.values() if isinstance(owner, kind)]
+    return owners[0] if owners else None
+
+
+def watched(config: TrainConfig) -> tuple[Trainer, Lines]:
+    """A trainer that writes its lines, and they."""
+    trainer, lines = build(config).trainer, Lines()
+    trainer.register_hook(Stage.POST_COLLECT, LogEpisodes())
+    trainer.register_hook(Stage.POST_COLLECT, LogScalar(("next", "reward"), "train/reward"))
+    trainer.register_hook(Stage.POST_OPTIM, LogLosses())
+    trainer.register_hook(Stage.POST_STEPS, LogLearningRates())
+    writer = WriteMetrics([lines], interval=7)
+    trainer.register_hook(Stage.POST_STEPS, writer)
+    trainer.register_hook(Stage.SHUTDOWN, writer.finish)
+    return trainer, lines
+
+
+def timeless(lines: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Lines without what the wall clock had a part in."""
+    return [
+        {k: v for k, v in line.items() if k != "seconds" and not k.startswith("time/")}
+        for line in lines
+    ]

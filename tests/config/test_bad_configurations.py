@@ -69,8 +69,8 @@ algo=ppo algo.clip_epsilon=1           | algo.clip_epsilon: got 1 | above 0 and 
 algo=ppo algo.clip_value=0             | algo.clip_value: got 0 | true or false or a number above 0
 algo=ppo algo.clip_value=true algo.loss=kl | algo.clip_value: got true | only algo.loss=clip
 algo=ppo algo.clip_schedule=linear algo.loss=plain | algo.clip_schedule: got "linear" | constant
-algo=ppo algo.minibatch_size=9 algo.frames_per_batch=8 | algo.minibatch_size: got 9 | at most algo.frames_per_batch=8
-algo=ppo env.num_envs=3                | algo.frames_per_batch: got 2048 | a multiple of env.num_envs=3
+algo=ppo algo.minibatch_size=9 algo.frames_per_batch=8 | algo.minibatch_size: got 9 | at most algo.f
+algo=ppo env.num_envs=3 | algo.frames_per_batch: got 2048 | a multiple of env.num_envs=3
 algo=ppo algo.frames_per_batch=null    | algo.frames_per_batch: got null | a whole number at least 1
 algo=ppo algo.beta=0                   | algo.beta: got 0       | above 0
 algo=ppo algo.increment=0.9            | algo.increment: got 0.9 | at least 1

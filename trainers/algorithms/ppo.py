@@ -112,11 +112,15 @@ def make_loss(networks: Networks, config: PPOConfig, loss_class: Any = None) -> 
 def make_value_estimator(critic: Any, config: PPOConfig) -> Any:
     """TorchRL's estimator of advantages and value targets."""
     common = {"gamma": config.gamma, "value_network": critic}
-    if config.value_estimator == "gae":
-        return GAE(lmbda=config.gae_lambda, **common)
-    if config.value_estimator == "td_lambda":
-        return TDLambdaEstimator(lmbda=config.gae_lambda, **common)
-    return (TD0Estimator if config.value_estimator == "td0" else TD1Estimator)(**common)
+    kind, lmbda = config.value_estimator, config.gae_lambda
+    if kind == "gae":
+        return GAE(lmbda=lmbda, **common)
+    # To look one step ahead and no further is TD0; TorchRL's other two estimators fail on that.
+    if kind == "td0" or config.gamma == 0 or (kind == "td_lambda" and lmbda == 0):
+        return TD0Estimator(**common)
+    if kind == "td1":
+        return TD1Estimator(**common)
+    return TDLambdaEstimator(lmbda=lmbda, **common)
 
 
 def make_optimizer(loss: nn.Module, config: PPOConfig) -> Adam:

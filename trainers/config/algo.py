@@ -40,7 +40,9 @@ class AlgoConfig(Section):
 
     @classmethod
     def _suggest(cls, unknown: str, data: Mapping[str, Any], known: list[str]) -> str | None:
-        others = [n for n, other in cls.known.items() if unknown in other.__dataclass_fields__]
+        others = [
+            name for name, other in cls.known.items() if unknown in other.__dataclass_fields__
+        ]
         if others:
             return f"a key of algo={' and algo='.join(others)}"
         return super()._suggest(unknown, data, known)

@@ -9,6 +9,7 @@ from trainers.config.files import load_config, save_config
 from trainers.config.sac import SACConfig
 from trainers.config.sections import (
     CheckpointConfig,
+    EarlyStopConfig,
     EnvConfig,
     EvalConfig,
     LogConfig,
@@ -22,6 +23,7 @@ __all__ = [
     "AlgoConfig",
     "CheckpointConfig",
     "ConfigError",
+    "EarlyStopConfig",
     "EnvConfig",
     "EvalConfig",
     "LogConfig",

@@ -3,7 +3,7 @@
 from trainers.hooks.checkpointing import Checkpoint
 from trainers.hooks.evaluation import Evaluate
 from trainers.hooks.gradients import AnnealLR, ClipGradNorm, StepLRScheduler
-from trainers.hooks.limits import StopAfter
+from trainers.hooks.limits import EarlyStop, StopAfter
 from trainers.hooks.logging import (
     LogEpisodes,
     LogGradNorm,
@@ -23,6 +23,7 @@ __all__ = [
     "AnnealLR",
     "Checkpoint",
     "ClipGradNorm",
+    "EarlyStop",
     "Evaluate",
     "LogEpisodes",
     "LogGradNorm",

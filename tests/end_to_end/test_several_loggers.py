@@ -38,6 +38,7 @@ def test_a_killed_run_goes_on_under_the_same_id(
 ) -> None:
     monkeypatch.setenv("SIGNAL", "SIGKILL")
     monkeypatch.setenv("FRAME", "110")
+    monkeypatch.setenv("PAUSE", "3")  # wandb writes what it has every second
     killed = ("plugins=[my_plugin]", "hooks=[signal]", "run_dir=run")
     assert forked(*TINY, BOTH, *killed) == -signal.SIGKILL
     assert [line["frames"] for line in lines(RUN)] == [50, 60, 100]

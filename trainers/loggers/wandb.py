@@ -66,6 +66,10 @@ def _start_wandb(config: WandbConfig, run_dir: Path, run_config: Mapping[str, An
         init_timeout=WANDB_TIMEOUT,
         finish_timeout=WANDB_TIMEOUT,
     )
+    # wandb writes what it has every 15 seconds, and a killed run takes with it what is not written.
+    # The setting is no part of its promised interface: a version may lack it.
+    if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
+        settings.x_transaction_log_flush_interval = 1.0
     wandb.setup(settings)  # before the first chance to print or to prompt
     run_id = _wandb_id(run_dir)
 

@@ -106,6 +106,8 @@ class StubTrainer:
         self.stop_at: int | None = None
         self.iteration_start = 0
         self.interrupted = False
+        self.stop_reason: str | None = None
+        self.goal_reached = False
         self.collector = SimpleNamespace(resumed_exactly=True)
         self.metrics = Metrics()
         self.stopwatch = Stopwatch()
@@ -123,6 +125,15 @@ class StubTrainer:
     @property
     def progress(self) -> float:
         return self.frames / self.total_frames
+
+    @property
+    def complete(self) -> bool:
+        return self.goal_reached or self.frames >= self.total_frames
+
+    def stop(self, reason: str, interrupted: bool = False, complete: bool = False) -> None:
+        self.stop_reason = self.stop_reason or reason
+        self.interrupted |= interrupted
+        self.goal_reached |= complete
 
     def advance(self, frames: int = 1, updates: int = 0) -> None:
         """An iteration later."""

@@ -78,7 +78,8 @@ def test_the_environment_file_agrees_with_the_dataclass() -> None:
 def test_logger_files_agree_with_the_dataclasses() -> None:
     assert _read("logger/none.yaml") == {}
     assert _read("logger/wandb.yaml") == {"wandb": _defaults(WandbConfig)}
-    assert {spec.name for spec in fields(LoggerConfig)} == {"wandb"}
+    assert _read("logger/tensorboard.yaml") == {"tensorboard": True}
+    assert {spec.name for spec in fields(LoggerConfig)} == {"tensorboard", "wandb"}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG_DIR.glob("env/[A-Z]*.yaml")), ids=lambda p: p.stem)

@@ -159,7 +159,7 @@ def decay(trainer: Trainer) -> None:
 
 @hooks.register("signal")
 def send(trainer: Trainer) -> None:
-    """Sends this process the signal `SIGNAL` in update `UPDATE`, or else at frame `FRAME`."""
+    """Sends this process `SIGNAL` in update `UPDATE`, or else at frame `FRAME` after a `PAUSE`."""
     number = signal.Signals[os.environ["SIGNAL"]]
 
     def in_update(trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
@@ -168,6 +168,7 @@ def send(trainer: Trainer) -> None:
 
     def at_frame(trainer: Trainer, rollout: TensorDictBase) -> None:
         if trainer.frames == int(os.environ["FRAME"]):
+            time.sleep(float(os.environ.get("PAUSE", "0")))
             os.kill(os.getpid(), number)
 
     if "UPDATE" in os.environ:

@@ -296,3 +296,17 @@ def test_a_run_that_will_go_on_has_no_final_evaluation(
     trainer.register_hook("post_steps", lambda t, rollout: t.stop("SIGINT", interrupted=True))
     trainer.train()
     assert made == []
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_last_policy_is_the_best_only_of_a_run_that_will_not_go_on(
+    complete: bool, make: Callable[..., Evaluate], tmp_path: Path
+) -> None:
+    policy = Actor(0.25)
+    hook, trainer = make(policy=policy, best_dir=tmp_path / "best"), stub(frames=1)
+    hook(trainer, TensorDict())
+    policy.action.data.fill_(0.5)
+    trainer.advance()
+    trainer.stop("enough", complete=complete)
+    hook.final(trainer)
+    assert checkpoint.load(tmp_path / "best")["frames"] == (2 if complete else 1)

@@ -11,6 +11,7 @@ from trainers.config.sac import SACConfig
 from trainers.config.sections import (
     CheckpointConfig,
     CollectorConfig,
+    EarlyStopConfig,
     EnvConfig,
     EvalConfig,
     LogConfig,
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointConfig",
     "CollectorConfig",
     "ConfigError",
+    "EarlyStopConfig",
     "EnvConfig",
     "EvalConfig",
     "LogConfig",

@@ -11,6 +11,7 @@ from trainers.config.schema import Section, number
 from trainers.config.sections import (
     CheckpointConfig,
     CollectorConfig,
+    EarlyStopConfig,
     EnvConfig,
     EvalConfig,
     LogConfig,
@@ -30,6 +31,7 @@ class TrainConfig(Section):
     log: LogConfig = field(default_factory=LogConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
     total_frames: int = number(1_000_000, ge=1)

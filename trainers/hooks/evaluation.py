@@ -69,7 +69,7 @@ class Evaluate:
     def final(self, trainer: Trainer) -> None:
         """Evaluate the policy the run ends with, unless that was just done or it will go on."""
         if not trainer.interrupted and self._last_clock != trainer.clock:
-            if trainer.clock < trainer.total_frames and self.best_return > -math.inf:
+            if not trainer.complete and self.best_return > -math.inf:
                 # No part of the run that may go on from here, nor is what it finds.
                 self.best_return = math.inf
             self._evaluate(trainer)

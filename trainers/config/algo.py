@@ -24,6 +24,13 @@ class AlgoConfig(Section):
     def __init_subclass__(cls) -> None:
         AlgoConfig.known[cls.name] = cls
 
+    def check_envs(self, num_envs: int) -> None:
+        """Raise a `ConfigError` for what does not fit the number of environments."""
+        frames = self.frames_per_batch
+        if frames is not None and frames % num_envs:
+            allowed = f"a multiple of env.num_envs={num_envs}"
+            raise ConfigError("algo.frames_per_batch", frames, allowed)
+
     @classmethod
     def variant(cls, data: Mapping[str, Any]) -> type[Self]:
         """The subclass whose `name` is in `data`."""

@@ -46,10 +46,7 @@ class TrainConfig(Section):
     progress: bool = True
 
     def check(self) -> None:
-        """An early stop lies within the run; every environment gives the same share of a batch."""
+        """An early stop lies within the run; the algorithm fits the number of environments."""
         if self.stop_at is not None and self.stop_at > self.total_frames:
             raise ConfigError("stop_at", self.stop_at, f"at most total_frames={self.total_frames}")
-        frames = self.algo.frames_per_batch
-        if frames is not None and frames % self.env.num_envs:
-            allowed = f"a multiple of env.num_envs={self.env.num_envs}"
-            raise ConfigError("algo.frames_per_batch", frames, allowed)
+        self.algo.check_envs(self.env.num_envs)

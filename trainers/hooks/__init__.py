@@ -10,12 +10,16 @@ from trainers.hooks.logging import (
     LogLearningRates,
     LogLosses,
     LogScalar,
+    LogTimings,
     LogUpdateRatio,
     WriteMetrics,
     norm,
 )
+from trainers.hooks.priorities import PrioritizedReplay
 from trainers.hooks.progress import ProgressBar
+from trainers.hooks.reduction import MeanLosses
 from trainers.hooks.replay import Replay
+from trainers.hooks.sequences import NStepReturns, Slices
 from trainers.hooks.targets import StepUpdater, TargetUpdate
 from trainers.hooks.weights import WeightSync
 
@@ -29,9 +33,14 @@ __all__ = [
     "LogLearningRates",
     "LogLosses",
     "LogScalar",
+    "LogTimings",
     "LogUpdateRatio",
+    "MeanLosses",
+    "NStepReturns",
+    "PrioritizedReplay",
     "ProgressBar",
     "Replay",
+    "Slices",
     "StepLRScheduler",
     "StepUpdater",
     "StopAfter",

@@ -177,7 +177,6 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
         on(Stage.POST_STEPS, LogUpdateRatio(warm_up))
     timings = LogTimings()
     if log.timings:
-        on(Stage.SETUP, timings.start)
         on(Stage.POST_COLLECT, timings.collected)
         on(Stage.POST_STEPS, timings.updated)
     on(Stage.POST_STEPS, evaluate, when=every(config.eval.interval))
@@ -197,6 +196,7 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     on(Stage.SETUP, save, when=lambda t: t.frames == 0 and config.checkpoint.interval > 0)
     on(Stage.CHECKPOINT, save, when=lambda t: t.ending or save_due(t))
     if log.timings:
+        on(Stage.SETUP, timings.start)
         on(Stage.CHECKPOINT, timings.start)
     return save
 

@@ -34,7 +34,7 @@ class Prioritized(PrioritizedSampler):
     def _init(self) -> None:
         self._sum_tree = Tree(self._max_capacity, np.add, 0.0)
         self._min_tree = Tree(self._max_capacity, np.minimum, np.inf)
-        self._max_priority = None
+        self._max_priority = (None, None)
 
 
 class Tree:

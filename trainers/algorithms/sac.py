@@ -20,7 +20,7 @@ from torchrl.objectives import LossModule, SACLoss, ValueEstimators
 from torchrl.objectives.utils import TargetNetUpdater
 from torchrl.objectives.value import GAE, TD1Estimator, TDLambdaEstimator
 
-from trainers.config import SACConfig
+from trainers.config import ConfigError, SACConfig
 from trainers.hooks import (
     AnnealLR,
     ClipGradNorm,
@@ -89,6 +89,7 @@ def make_loss(
 
 # TD(0) goes unnamed: it is what a loss makes by itself, and one of a user's may differ.
 _OVER_TIME = (TD1Estimator, TDLambdaEstimator, GAE)
+_KINDS_OVER_TIME = (ValueEstimators.TD1, ValueEstimators.TDLambda, ValueEstimators.GAE)
 _ESTIMATORS = {"td0": (), "td1": (ValueEstimators.TD1,), "td_lambda": (ValueEstimators.TDLambda,)}
 
 
@@ -142,7 +143,8 @@ class SACTrainer(Trainer):
         optimizer: over the parameters of the loss.
         replay_buffer: any TorchRL replay buffer.
         total_frames: end of the run in frames.
-        config: everything else, in numbers; without one, batches are of the buffer's own size.
+        config: everything else, in numbers; without one, batches are of the buffer's own size. What
+            the other arguments are built with (``lr``, ``exploration_noise``) is up to them.
         target_update: TorchRL's ``SoftUpdate`` or ``HardUpdate`` instead of the configured one.
     """
 
@@ -182,8 +184,9 @@ class SACTrainer(Trainer):
         else:
             on(Stage.PROCESS_OPTIM_BATCH, replay.sample)
         if config.n_steps > 1:
-            returns = NStepReturns(replay, config.n_steps, config.gamma, keys.reward, keys.done)
-            on(Stage.PROCESS_OPTIM_BATCH, returns)
+            gamma = _discount(loss_module, config)
+            n_steps = NStepReturns(replay, config.n_steps, gamma, keys.reward, keys.done)
+            on(Stage.PROCESS_OPTIM_BATCH, n_steps)
         if config.lr_schedule == "linear":
             for index, each in enumerate(phase.optimizers):
                 on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
@@ -226,12 +229,16 @@ def make_target_update(loss: LossModule, config: SACConfig) -> TargetUpdate:
 
 def _check_estimator(loss: Any, config: SACConfig) -> None:
     """TD(1) and TD(lambda) take the rows of a batch for steps in time: without slices, wrongly."""
-    estimator = getattr(loss, "_value_estimator", None)
-    if config.slice_length is None and isinstance(estimator, _OVER_TIME):
-        raise ValueError(
-            f"{type(estimator).__name__} follows episodes over time, and would take unrelated "
-            "transitions for one: set slice_length in the configuration"
-        )
+    used = getattr(loss, "_value_estimator", None) or getattr(loss, "default_value_estimator", None)
+    if config.slice_length is None and (isinstance(used, _OVER_TIME) or used in _KINDS_OVER_TIME):
+        name = used.name if isinstance(used, ValueEstimators) else type(used).__name__
+        hint = f"{name} follows episodes over time and would take unrelated transitions for one"
+        raise ConfigError("algo.slice_length", None, "a whole number at least 2", hint)
+
+
+def _discount(loss: Any, config: SACConfig) -> float:
+    """The loss's own, where it has one."""
+    return float(getattr(getattr(loss, "_value_estimator", None), "gamma", config.gamma))
 
 
 def _has_targets(loss: Any) -> bool:

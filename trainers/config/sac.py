@@ -37,7 +37,7 @@ class SACConfig(AlgoConfig):
 
     n_steps: int = number(1, ge=1)
     value_estimator: Literal["td0", "td1", "td_lambda"] = "td0"
-    lmbda: float = number(0.95, ge=0, le=1)
+    lmbda: float = number(0.95, gt=0, le=1)
     slice_length: int | None = number(None, ge=2)
 
     target_update: Literal["soft", "hard"] = "soft"
@@ -84,12 +84,12 @@ class SACConfig(AlgoConfig):
         if self.reduction == "none" and not self.prioritized:
             hint = "none leaves the averaging to algo.prioritized=true"
             raise ConfigError("algo.reduction", "none", "mean or sum", hint)
-        # TorchRL trains each critic of the first version on its own part of the batch.
-        parts = self.batch_size // (self.slice_length or 1)
-        if self.value_network and parts % self.num_critics:
-            what = "slices in a batch" if self.slice_length else "algo.batch_size"
-            allowed = f"a multiple of algo.num_critics={self.num_critics} for algo.value_network"
-            raise ConfigError("algo.batch_size", self.batch_size, f"{what}: {allowed}")
+        # TorchRL trains each critic of the first version on a part of the batch of its own.
+        parts = self.num_critics * (self.slice_length or 1)
+        if self.value_network and self.batch_size % parts:
+            slices = " * algo.slice_length" if self.slice_length else ""
+            allowed = f"a multiple of algo.num_critics{slices}={parts} with algo.value_network"
+            raise ConfigError("algo.batch_size", self.batch_size, allowed)
 
     def _check_slices(self) -> None:
         if self.slice_length is None:
@@ -103,6 +103,9 @@ class SACConfig(AlgoConfig):
         if self.batch_size % self.slice_length:
             allowed = f"a multiple of algo.slice_length={self.slice_length}"
             raise ConfigError("algo.batch_size", self.batch_size, allowed)
+        if self.gamma * self.lmbda < 1e-6:  # TorchRL's TD(lambda) cannot be computed there
+            allowed = "at least 1e-6 / algo.lmbda with algo.slice_length"
+            raise ConfigError("algo.gamma", self.gamma, allowed)
         if self.n_steps > 1:
             raise ConfigError("algo.n_steps", self.n_steps, "1 with algo.slice_length")
         if self.prioritized:

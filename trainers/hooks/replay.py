@@ -39,7 +39,7 @@ class Replay:
         device: Any = None,
         time_major: bool = False,
     ) -> None:
-        if time_major and len(buffer.transform):
+        if time_major and len(buffer.transform):  # type: ignore[arg-type]  # a Compose
             raise ValueError("n-step returns and slices need a replay buffer without transforms")
         self.buffer = buffer
         self.batch_size = batch_size

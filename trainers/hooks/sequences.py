@@ -72,14 +72,18 @@ class Slices:
         length: frames of a slice.
 
     Raises:
-        ValueError: the replay buffer does not know the order of time; when called: it does not hold
-            a single slice.
+        ValueError: the replay buffer does not know the order of time, or its batches cannot be made
+            of such slices; when called: it does not hold a single one yet.
     """
 
     def __init__(self, replay: Replay, length: int) -> None:
         _check_order(replay)
+        frames = replay.batch_size or replay.buffer.batch_size
+        if frames is None or frames % length:
+            raise ValueError(f"a batch of {frames} frames is not made of slices of {length} each")
         self.replay = replay
         self.length = length
+        self.number = frames // length
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
         replay, starts = self.replay, self.replay.starts(self.length)
@@ -88,8 +92,7 @@ class Slices:
                 f"a slice is {self.length} frames of one environment; among the "
                 f"{len(replay.buffer)} stored there is none yet: warm up for longer"
             )
-        number = (replay.batch_size or replay.buffer.batch_size) // self.length
-        index = replay.nth_oldest(torch.randint(starts, (number,)))
+        index = replay.nth_oldest(torch.randint(starts, (self.number,)))
         path, _ = replay.following(index, self.length)
         frames = replay.frames
         slices = frames[path.to(frames.device)]

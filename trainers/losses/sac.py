@@ -9,7 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torch.nn import functional
 from torchrl.envs.utils import set_exploration_type
-from torchrl.objectives import SACLoss
+from torchrl.objectives import SACLoss, ValueEstimators
 from torchrl.objectives.utils import _cache_values, distance_loss
 
 from trainers.config import SACConfig
@@ -38,7 +38,7 @@ class CriticwiseSACLoss(SACLoss):
         weights = self._maybe_get_priority_weight(tensordict)
         target = self._compute_target_v2(tensordict)
         inputs = tensordict.select(*self.qvalue_network.in_keys, strict=False)
-        values = self._values(self._vmap_qnetworkN0(inputs, self.qvalue_network_params))
+        values = self._values(self._vmap_qnetworkN0, inputs)
         each = distance_loss(values, target.expand_as(values), self.loss_function)
         self._note([(loss, weights) for loss in each])
         loss = self._reduce_loss(each.sum(0), tensordict=tensordict, weights=weights)
@@ -52,7 +52,7 @@ class CriticwiseSACLoss(SACLoss):
                 tensordict, target_params=self._cached_target_params_actor_value
             ).squeeze(-1)
         parts = tensordict.reshape(self.num_qvalue_nets, -1, *tensordict.shape[1:])
-        values = self._values(self._vmap_qnetwork00(parts, self.qvalue_network_params))
+        values = self._values(self._vmap_qnetwork00, parts)
         values = values.reshape(tensordict.shape)
         all_of_them = distance_loss(values, target, self.loss_function)
         each = all_of_them.chunk(self.num_qvalue_nets)
@@ -61,7 +61,8 @@ class CriticwiseSACLoss(SACLoss):
         loss = self._reduce_loss(all_of_them, tensordict=tensordict, weights=weights)
         return loss, {"td_error": (values.detach() - target).abs()}
 
-    def _values(self, outputs: TensorDictBase) -> Tensor:
+    def _values(self, critics: Any, inputs: TensorDictBase) -> Tensor:
+        outputs = critics(inputs, self.qvalue_network_params)
         return outputs.get(self.tensor_keys.state_action_value).squeeze(-1)
 
     def _note(self, each: list[tuple[Tensor, Tensor | None]]) -> None:
@@ -148,6 +149,16 @@ class FastSACLoss(SACLoss):
             return losses.mean(-1) if self.reduction == "mean" else losses.sum(-1)
         total = (losses * weights).sum(-1)
         return total / weights.sum() if self.reduction == "mean" else total
+
+    def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> Any:
+        """TorchRL's TD(0), the only one that this loss knows.
+
+        Raises:
+            NotImplementedError: another one is asked for.
+        """
+        if value_type not in (None, ValueEstimators.TD0):
+            raise NotImplementedError(f"FastSACLoss knows TD0 only, got {value_type}: use SACLoss")
+        return super().make_value_estimator(value_type, **hyperparams)
 
     @property
     def _gamma(self) -> Any:

@@ -16,9 +16,9 @@ algo=[sac,sac]                         | algo:                  | one of ppo, sa
 algo=null                              | algo: got null         | one of ppo, sac
 env=Hoper                              | env: got "Hoper"       | did you mean Hopper?
 env=halfcheetah                        | env:                   | did you mean HalfCheetah?
-env=1                                  | env: got 1             | one of Ant, HalfCheetah
-env={id:Hopper-v5}                     | env: got {"id"         | one of Ant, HalfCheetah
-env=[Hopper,Ant]                       | env: got ["Hopper"     | one of Ant, HalfCheetah
+env=1                                  | env: got 1             | one of Acrobot, Ant
+env={id:Hopper-v5}                     | env: got {"id"         | one of Acrobot, Ant
+env=[Hopper,Ant]                       | env: got ["Hopper"     | one of Acrobot, Ant
 env=gym                                | env.id: got null       | add env.id=
 env=gym env.id=5                       | env.id: got 5          | expected text
 env=gym env.id=                        | env.id: got ""         | expected text
@@ -27,6 +27,7 @@ env.backend=asynch                     | env.backend: got "asynch" | did you mea
 env.max_episode_steps=0                | env.max_episode_steps  | at least 1 or null
 env.kwargs=5                           | env.kwargs: got 5      | a mapping of names
 env.rescale_actions=1                  | env.rescale_actions    | true or false
+env.wrappers=mine                      | env.wrappers: got "mine" | write env.wrappers=[mine]
 preset=nosuch                          | preset: got "nosuch"   | sac_Ant
 preset=sac_Hoper                       | preset:                | did you mean sac_Hopper?
 logger=wandbb                          | logger:                | did you mean wandb?

@@ -51,8 +51,8 @@ class Replay:
     def extend(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         """Store the frames of ``rollout``, whatever its batch dimensions.
 
-        ``("next", "success")`` is for the log: nothing learns from it, and a storage takes the same
-        entries every time, while it may turn up in the middle of a run.
+        All but ``("next", "success")``: it is for the log, nothing learns from it, and it may turn
+        up in the middle of a run, where a storage has no place for it yet.
         """
         if rollout.get(("next", "success"), None) is not None:
             rollout = rollout.exclude(("next", "success"))

@@ -136,7 +136,7 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         total_frames=config.total_frames,
         config=algo,
     )
-    return Built(trainer, policy, partial(sac.keeping_settings, loss, optimizer))
+    return Built(trainer, policy, partial(keeping_settings, loss, optimizer, sac.SETTINGS))
 
 
 def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
@@ -165,9 +165,7 @@ def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         config=algo,
         normalizer=networks.norm,
     )
-    return Built(
-        trainer, networks.actor, partial(keeping_settings, [loss], optimizer, ppo.SETTINGS)
-    )
+    return Built(trainer, networks.actor, partial(keeping_settings, loss, optimizer, ppo.SETTINGS))
 
 
 BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {

@@ -6,8 +6,7 @@ with a value network their first version, "Soft Actor-Critic", https://arxiv.org
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torchrl.objectives import LossModule, SACLoss, ValueEstimators
 from torchrl.objectives.utils import TargetNetUpdater
 from torchrl.objectives.value import GAE, TD1Estimator, TDLambdaEstimator
 
+from trainers.algorithms.common import grouped_adam
 from trainers.config import ConfigError, SACConfig
 from trainers.hooks import (
     AnnealLR,
@@ -38,6 +38,8 @@ from trainers.trainer import Trainer
 from trainers.updates import UpdateRatio
 
 ACTION_SPACE = "a finite Box"
+# Buffers of the loss that are settings, no part of a run's state.
+SETTINGS = ("gamma", "lmbda", "min_log_alpha", "max_log_alpha", "_target_entropy")
 
 
 def accepts(action_spec: TensorSpec) -> bool:
@@ -81,7 +83,8 @@ def make_loss(
         reduction=config.reduction,
         **version,
     )
-    # Before anything is saved or loaded: gamma is part of the loss's state from here on.
+    # Before anything is saved or loaded: both are part of the loss's state from here on.
+    getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
     if getattr(loss, "_value_estimator", None) is None:  # else the loss has brought its own
         loss.make_value_estimator(*_ESTIMATORS[config.value_estimator], **_discounts(config))
     return loss
@@ -100,38 +103,8 @@ def _discounts(config: SACConfig) -> dict[str, float]:
 
 def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
     """One Adam with a group, and a learning rate, each for actor, critics and alpha."""
-    groups: dict[str, list[nn.Parameter]] = {"actor": [], "critic": [], "alpha": []}
-    for name, parameter in loss.named_parameters():
-        if parameter.requires_grad:
-            kind = "actor" if name.startswith("actor") else "critic"
-            groups["alpha" if "log_alpha" in name else kind].append(parameter)
     rates = {"actor": config.actor_lr, "critic": config.critic_lr, "alpha": config.alpha_lr}
-    settings = []
-    for name, parameters in groups.items():
-        rate = rates[name] or config.lr
-        group = {"params": parameters, "name": name, "lr": rate, "initial_lr": rate}
-        settings += [group] if parameters else []
-    return Adam(settings, fused=True)
-
-
-@contextmanager
-def keeping_settings(loss: nn.Module, optimizer: Optimizer) -> Iterator[None]:
-    """While a checkpoint is loaded: rates, discount and bounds stay as they are configured now.
-
-    They are buffers of the loss and entries of the optimizer, so a checkpoint brings its own; a run
-    that is resumed with ``resume_override`` wants the new ones.
-    """
-    getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
-    names = ("gamma", "lmbda", "min_log_alpha", "max_log_alpha", "_target_entropy")
-    settings = {n: b.clone() for n, b in loss.named_buffers() if n.split(".")[-1] in names}
-    rates = [group["initial_lr"] for group in optimizer.param_groups]
-    yield
-    for name, buffer in loss.named_buffers():
-        if name in settings:
-            buffer.copy_(settings[name])
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        if group.get("initial_lr") != rate:  # else a schedule has brought it where it is
-            group["lr"] = group["initial_lr"] = rate
+    return grouped_adam(loss, {kind: rate or config.lr for kind, rate in rates.items()})
 
 
 class SACTrainer(Trainer):

@@ -47,6 +47,9 @@ clean: ## remove .venv and caches; runs stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last: an installation that broke or was interrupted is taken up again.
+# Every environment in configs/env/ is there after `make train`, where a wheel of Box2D is: elsewhere
+# it would have to be compiled, which HalfCheetah should not wait for.
+$(VENV)/run.stamp: EXTRA := $(if $(filter x86_64,$(shell uname -m)),[box2d])
 $(VENV)/dev.stamp: EXTRA := [dev]
 $(VENV)/run.stamp $(VENV)/dev.stamp: pyproject.toml constraints.txt $(BIN)/python
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(create_venv); }

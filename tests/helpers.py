@@ -106,6 +106,8 @@ class StubTrainer:
         self.stop_at: int | None = None
         self.iteration_start = 0
         self.interrupted = False
+        self.stop_reason: str | None = None
+        self.goal_reached = False
         self.collector = SimpleNamespace(resumed_exactly=True)
         self.metrics = Metrics()
         self.stopwatch = Stopwatch()
@@ -123,6 +125,15 @@ class StubTrainer:
     @property
     def progress(self) -> float:
         return self.frames / self.total_frames
+
+    @property
+    def complete(self) -> bool:
+        return self.goal_reached or self.frames >= self.total_frames
+
+    def stop(self, reason: str, interrupted: bool = False, complete: bool = False) -> None:
+        self.stop_reason = self.stop_reason or reason
+        self.interrupted |= interrupted
+        self.goal_reached |= complete
 
     def advance(self, frames: int = 1, updates: int = 0) -> None:
         """An iteration later."""
@@ -246,7 +257,50 @@ class Spaces(gym.Env):
         return self.observation_space.sample(), 1.0, self.steps == 4, False, {}
 
 
+class Goal(gym.Env):
+    """A point walks for `length` steps; it succeeds where it ends above its goal.
+
+    It tells so in every step, at the `end`, at a `success`, or `never`. An observation has the
+    achieved goal (2 numbers), the desired one (2), and a nested part: the action before (2) and
+    the number of the step, modulo 3.
+    """
+
+    action_space = gym.spaces.Box(-1.0, 1.0, (2,))
+
+    def __init__(self, reports: str = "always", length: int = 4) -> None:
+        vector = gym.spaces.Box(-np.inf, np.inf, (2,))
+        inner = gym.spaces.Tuple([vector, gym.spaces.Discrete(3)])
+        goals = {"desired_goal": vector, "achieved_goal": vector}
+        self.observation_space = gym.spaces.Dict({"observation": inner, **goals})
+        self.reports, self.length = reports, length
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.step_number = 0
+        self.position, self.action = np.zeros(2, np.float32), np.zeros(2, np.float32)
+        self.goal = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return self._observation(), {}
+
+    def step(self, action: Any) -> Any:
+        self.step_number += 1
+        self.action = action
+        self.position = self.position + action
+        done = self.step_number == self.length
+        success = bool((self.position > self.goal).all())
+        tells = {"always": True, "end": done, "success": success, "never": False}[self.reports]
+        info = {"is_success": success} if tells else {}
+        return self._observation(), float(success), False, done, info
+
+    def _observation(self) -> dict[str, Any]:
+        return {
+            "observation": (self.action, self.step_number % 3),
+            "achieved_goal": self.position,
+            "desired_goal": self.goal,
+        }
+
+
 gym.register("tests/Tale-v0", Tale, disable_env_checker=True)
+gym.register("tests/Goal-v0", Goal, disable_env_checker=True)
 
 
 def register_spaces(name: str, observation_space: gym.Space, action_space: gym.Space) -> str:

@@ -203,8 +203,19 @@ def _save_and_forge(path: Path, name: str, content: bytes) -> None:
 
 def test_there_is_nothing_to_load(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nosuch"):
-        with pytest.raises(CheckpointError):
-            checkpoint.load(path)
+        for load in (checkpoint.load, checkpoint.load_plain):
+            with pytest.raises(CheckpointError):
+                load(path)
+
+
+def test_plain_data_can_be_read_by_itself(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "c", {"hooks": {"a": {"best": -math.inf, "last": torch.ones(1)}}})
+    (tmp_path / "c" / "tensors.safetensors").write_bytes(b"")  # it is not looked at
+    assert checkpoint.load_plain(tmp_path / "c")["hooks"]["a"]["best"] == -math.inf
+    state = tmp_path / "c" / "state.json"
+    state.write_text(state.read_text().replace("best", "last"))
+    with pytest.raises(CheckpointError, match=r"state\.json is damaged"):
+        checkpoint.load_plain(tmp_path / "c")
 
 
 def test_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path: Path) -> None:

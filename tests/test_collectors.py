@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
-from helpers import ALL_ENDS, assert_same, env_config, how_it_ends, tale_seed
+from helpers import ALL_ENDS, Tale, assert_same, env_config, how_it_ends, tale_seed
 from tensordict import TensorDict, TensorDictBase
 
 from trainers import checkpoint
@@ -145,6 +147,35 @@ def test_layout_and_types(make: Make) -> None:
     assert rollout["next", "reward"].shape == (2, 3, 1)
 
 
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize(("reports", "first"), [("always", 0), ("end", 3), ("never", 99)])
+@pytest.mark.parametrize("steps", [1, 6])
+def test_success_is_there_from_the_first_report_on(
+    make: Make, backend: str, reports: str, first: int, steps: int
+) -> None:
+    collector = make(
+        {"frames_per_batch": 2 * steps, "stagger": False, "init_random_frames": 1_000},
+        env_id="tests/Goal-v0",
+        kwargs={"reports": reports, "length": 4},
+        num_envs=2,
+        backend=backend,
+    )
+    torch.manual_seed(0)
+    rollouts = list(islice(collector, 12 // steps))
+    for number, rollout in enumerate(rollouts):
+        assert (("next", "success") in rollout.keys(True)) == ((number + 1) * steps > first)
+    told = [rollout["next"] for rollout in rollouts if ("next", "success") in rollout.keys(True)]
+    for following in told:
+        assert following["success"].dtype == torch.bool
+        assert following["success"].shape == following["done"].shape
+        # The environment's reward is 1 in success.
+        reached = (following["reward"] == 1) & (following["done"] | (reports == "always"))
+        assert torch.equal(following["success"], reached)
+    if told:
+        ends = torch.cat([f["success"][f["done"]] for f in told])
+        assert 0 < ends.sum() < len(ends) == 6
+
+
 def test_a_rollout_belongs_to_whole_environments(make: Make) -> None:
     with pytest.raises(ConfigError, match=r"env\.num_envs=4") as caught:
         make({"frames_per_batch": 6}, num_envs=4)
@@ -237,8 +268,9 @@ def test_an_environment_that_raises_is_heard(make: Make, backend: str) -> None:
 @pytest.mark.parametrize("backend", ["sync", "async"])
 @pytest.mark.parametrize("num_envs", [1, 4])
 @pytest.mark.parametrize("steps", [0, 2, 13, 25])
+@pytest.mark.parametrize("overlap", [False, True])
 def test_collection_goes_on_where_it_was(
-    make: Make, backend: str, num_envs: int, steps: int, tmp_path: Path
+    make: Make, backend: str, num_envs: int, steps: int, overlap: bool, tmp_path: Path
 ) -> None:
     env = {
         "env_id": "Pendulum-v1",
@@ -246,13 +278,23 @@ def test_collection_goes_on_where_it_was(
         "backend": backend,
         "max_episode_steps": 10,
     }
-    first, second = make(**env), make(**env)
+    given = {"overlap": overlap}
+    first, second = make(given, **env), make(given, **env)
     if steps:
         take(first, steps)
     checkpoint.save(tmp_path / "c", first.state_dict())
     second.load_state_dict(checkpoint.load(tmp_path / "c"))
     assert_same(take(second, 30).to_dict(), take(first, 30).to_dict())
     assert_same(second.state_dict(), first.state_dict())
+
+
+def test_success_goes_on_being_told_after_a_resume(make: Make) -> None:
+    env: dict[str, Any] = {"env_id": "tests/Goal-v0", "kwargs": {"reports": "end"}}
+    first, second = (make({"init_random_frames": 99}, **env) for _ in range(2))
+    list(islice(first, 5))
+    second.load_state_dict(first.state_dict())
+    (rollout,) = islice(second, 1)
+    assert rollout["next", "success"].tolist() == [[[False]]]
 
 
 def test_an_environment_that_does_not_come_back_starts_anew(
@@ -267,6 +309,48 @@ def test_an_environment_that_does_not_come_back_starts_anew(
     assert (second.frames, second.state_dict()["episodes"]) == (8, [4])
     assert data["observation"][0, :, 1].tolist() == [0, 1, 2]
     assert tale_seed(data["observation"][0, 0]) == episode_seed(SEED, 0, 2)
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_overlapped_collection_stores_every_frame_once(
+    make: Make, backend: str, steps: int
+) -> None:
+    lengths = (3, 1, 4, 2)
+    given = {"overlap": True, "frames_per_batch": 2 * steps}
+    collector = make(given, kwargs={"lengths": lengths}, num_envs=2, backend=backend)
+    data = take(collector, 30 // steps)
+    assert data.batch_size == (2, 30)
+    assert collector.frames == 60
+    check(data, lengths)
+
+
+class Watched(Tale):
+    """Tells when its third step has begun."""
+
+    third = threading.Event()
+
+    def step(self, action: Any) -> Any:
+        if self.step_number == 2:
+            Watched.third.set()
+        return super().step(action)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_environments_step_while_the_learner_learns(make: Make, overlap: bool) -> None:
+    gym.register("tests/Watched-v0", Watched, disable_env_checker=True)
+    Watched.third.clear()
+    rollouts = iter(make({"overlap": overlap}, env_id="tests/Watched-v0"))
+    next(rollouts)
+    next(rollouts)  # what is done now is the learner's, and nobody has asked for a third step
+    assert Watched.third.wait(10 if overlap else 0.1) == overlap
+
+
+def test_an_error_in_the_background_is_heard_at_the_next_rollout(make: Make) -> None:
+    rollouts = iter(make({"overlap": True}, kwargs={"broken": "exception", "lengths": (9,)}))
+    next(rollouts)
+    with pytest.raises(RuntimeError, match="the simulator gave up"):
+        next(rollouts)
 
 
 def test_a_collector_closes_its_environments(make: Make) -> None:

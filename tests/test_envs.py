@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,11 +13,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Sequence, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Sequence, Space, Text, Tuple
 from helpers import env_config, register_spaces
 from torchrl.data import Bounded, Categorical, Unbounded
 
-from trainers.config import ConfigError
+from trainers.config import ConfigError, TrainConfig
+from trainers.config.composer import CONFIG_DIR, composing, plain
 from trainers.envs import Envs, EpisodeRecorder
 
 ONE = Box(-1.0, 1.0, (1,))
@@ -122,6 +124,128 @@ def test_observations_are_not_overwritten_by_the_next_step(make: Callable[..., E
     assert torch.equal(first, kept)
 
 
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_the_parts_of_an_observation_follow_one_another_by_name(
+    make: Callable[..., Envs], backend: str
+) -> None:
+    envs = make("tests/Goal-v0", num_envs=2, backend=backend)
+    assert envs.num_observations == 9
+    first = envs.reset([3, 4])
+    goals = [gym.make("tests/Goal-v0").reset(seed=seed)[0]["desired_goal"] for seed in (3, 4)]
+    action = np.array([[0.25, -0.5], [1.0, -1.0]], np.float32)
+    following = envs.step(action)[0]
+    for env, goal in enumerate(goals):
+        assert first[env].tolist() == [0, 0, *goal, 0, 0, 1, 0, 0]
+        assert following[env].tolist() == [*action[env], *goal, *action[env], 0, 1, 0]
+
+
+def test_parts_in_an_order_of_their_own_keep_it(make: Callable[..., Envs]) -> None:
+    space = Dict([("b", Box(2, 3, (1,))), ("a", Box(0, 1, (1,)))])
+    (observation,) = make(register_spaces("Pairs", space, ONE)).reset([0])
+    assert observation[0] >= 2
+    assert observation[1] <= 1
+
+
+PIXELS = Box(0, 255, (8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("space", "part"),
+    [
+        (PIXELS, "observation is an image, Box"),
+        (Box(0, 255, (8, 8), np.uint8), "observation is an image, Box"),
+        (Dict(a=ONE, camera=PIXELS), r"observation\['camera'\] is an image, Box"),
+        (Dict(a=Tuple([ONE, Dict(b=PIXELS)])), r"observation\['a'\]\[1\]\['b'\] is an image"),
+        (Dict(a=ONE, words=Text(5)), r"observation\['words'\] is Text"),
+        (Tuple([ONE, Sequence(ONE)]), r"observation\[1\] is Sequence"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_a_part_that_is_no_vector_is_named(space: Space[Any], part: str, backend: str) -> None:
+    config = env_config(register_spaces("Unfit", space, ONE), backend=backend)
+    with pytest.raises(ConfigError, match=f"a vector of numbers; {part}.*env.wrappers") as caught:
+        Envs(config)
+    assert caught.value.key == "env.id"
+
+
+# --------------------------------------------------------------------- success
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_what_is_told_of_success(make: Callable[..., Envs], backend: str) -> None:
+    def told(reports: str) -> list[list[bool] | None]:
+        envs = make(
+            "tests/Goal-v0", kwargs={"reports": reports, "length": 3}, num_envs=3, backend=backend
+        )
+        assert envs.success is None
+        envs.reset([0, 1, 2])
+        steps = []
+        for action in (-1.0, 1.0, 1.0):  # the goals are between -1 and 1
+            envs.step(np.array([[action] * 2, [1.0] * 2, [-1.0] * 2], np.float32))
+            steps.append(None if envs.success is None else envs.success.tolist())
+        return steps
+
+    # The first ends where no goal is above it, the second is there at once, the third never.
+    always = told("always")
+    assert [step[1:] for step in always if step] == [[True, False]] * 3
+    assert [step[0] for step in always if step][::2] == [False, True]
+    assert told("success") == always
+    assert told("end") == [None, None, always[-1]]
+    assert told("never") == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "kind", [bool, int, float, np.bool_, np.float32, lambda yes: np.array([yes], np.float32)]
+)
+def test_success_of_any_type(make: Callable[..., Envs], kind: Callable[[bool], Any]) -> None:
+    class Told(gym.Wrapper):
+        def step(self, action: Any) -> Any:
+            return *self.env.step(action)[:4], {"is_success": kind(action[0] > 0)}
+
+    gym.registry.pop("tests/Told-v0", None)
+    gym.register("tests/Told-v0", lambda: Told(gym.make("tests/Tale-v0")), disable_env_checker=True)
+    envs = make("tests/Told-v0", num_envs=2)
+    envs.reset([0, 0])
+    envs.step(np.array([[0.5], [-0.5]], np.float32))
+    assert envs.success is not None
+    assert envs.success.dtype == bool
+    assert envs.success.tolist() == [True, False]
+
+
+# --------------------------------------------------------------------- presets
+
+SHIPPED = sorted(path.stem for path in CONFIG_DIR.glob("env/*.yaml") if path.stem != "gym")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_environment_steps_and_is_replayed(name: str) -> None:
+    if name.startswith("LunarLander"):
+        pytest.importorskip("Box2D")
+    with composing() as composer:
+        config = TrainConfig.from_dict(plain(composer.compose([f"env={name}"]))).env
+    assert config.name == name
+    torch.manual_seed(0)
+    envs, other = Envs(config, 2), Envs(config, 2)
+    envs.reset([5, 6])
+    for _ in range(12):
+        action = envs.action_spec.rand(torch.Size([2])).numpy()
+        observation, reward, terminated, truncated = envs.step(action)
+        assert torch.isfinite(observation).all()
+        assert np.isfinite(reward).all()
+        if (done := terminated | truncated).any():
+            observation = envs.reset([7, 8], done)
+    assert torch.equal(other.replay(envs.open_episodes()), observation)
+    envs.close()
+    other.close()
+
+
+def test_the_continuous_lander_takes_two_numbers(make: Callable[..., Envs]) -> None:
+    pytest.importorskip("Box2D")
+    assert make("LunarLander-v3").action_spec == Categorical(4)
+    continuous = make("LunarLander-v3", kwargs={"continuous": True})
+    assert continuous.action_spec == Bounded(-1.0, 1.0, (2,))
+
+
 # ---------------------------------------------------------------------- errors
 
 
@@ -158,6 +282,18 @@ def test_a_package_that_an_environment_lacks_is_named() -> None:
     with pytest.raises(ConfigError, match=r"pip install \"gymnasium\[other\]\"") as caught:
         Envs(env_config("tests/Lacking-v0"))
     assert "did you mean" not in str(caught.value)
+
+
+def test_without_box2d_its_extra_is_named_and_the_others_work(
+    make: Callable[..., Envs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    with pytest.raises(ConfigError, match=r"extra box2d: pip install .*'\.\[box2d\]'") as caught:
+        Envs(env_config("LunarLander-v3"))
+    assert caught.value.key == "env.id"
+    make("CartPole-v1").reset([0])
 
 
 # --------------------------------------------------------------- open episodes

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from helpers import env_config, sac_loss, tiny_sac
 from torchrl.objectives import SACLoss
@@ -14,6 +17,7 @@ from torchrl.objectives import SACLoss
 from trainers import plugins
 from trainers.build import build
 from trainers.config import ConfigError
+from trainers.envs import Envs
 from trainers.plugins import Registry, load_plugins
 
 MINE = '''
@@ -26,7 +30,7 @@ from torch import nn
 from torchrl.objectives import SACLoss
 
 from trainers.networks import StateActionValue
-from trainers.plugins import hooks, losses, networks
+from trainers.plugins import hooks, losses, networks, wrappers
 
 
 @losses.register("my_loss")
@@ -74,6 +78,40 @@ class MyEnv(gym.Env):
 
 
 gym.register("MyEnv-v0", MyEnv)
+
+
+@wrappers.register("twice")
+class Twice(gym.RewardWrapper):
+    def reward(self, reward):
+        return 2 * reward
+
+
+@wrappers.register("plus_one")
+class PlusOne(gym.RewardWrapper):
+    def reward(self, reward):
+        return reward + 1
+
+
+class Camera(gym.ObservationWrapper):
+    def __init__(self, env):
+        super().__init__(env)
+        pixels = gym.spaces.Box(0, 255, (2, 2, 3), np.uint8)
+        self.observation_space = gym.spaces.Dict(pixels=pixels, place=env.observation_space)
+
+    def observation(self, observation):
+        return {"pixels": np.full((2, 2, 3), 7, np.uint8), "place": observation}
+
+
+wrappers.register("camera")(Camera)
+
+
+@wrappers.register("blind")
+def blind(env):
+    space = gym.spaces.Dict(place=env.observation_space["place"])
+    return gym.wrappers.TransformObservation(env, lambda o: {"place": o["place"]}, space)
+
+
+wrappers.register("nothing")(lambda env: None)
 '''
 
 
@@ -82,7 +120,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """Writes a module where it can be imported; what it registers is forgotten afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
-    for registry in (plugins.losses, plugins.networks, plugins.hooks):
+    for registry in (plugins.losses, plugins.networks, plugins.hooks, plugins.wrappers):
         monkeypatch.setattr(registry, "_entries", {})
 
     def write_module(name: str, content: str) -> None:
@@ -158,6 +196,56 @@ def test_an_unknown_name_is_refused_with_those_there_are(
     with pytest.raises(ConfigError, match=r"did you mean my_\w+\?") as caught:
         build(tiny_sac(algo=algo, hooks=hooks))
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_wrappers_are_applied_in_their_order(
+    write: Callable[[str, str], None], backend: Literal["sync", "async"]
+) -> None:
+    write("users_own", MINE)
+    load_plugins(["users_own"])
+
+    def reward(*wrappers: str) -> float:
+        config = env_config("MyEnv-v0", wrappers=list(wrappers), backend=backend, num_envs=2)
+        envs = Envs(config)
+        envs.reset([0, 0])
+        rewards = envs.step(np.full((2, 2), 0.25, np.float32))[1]  # 0.5 of 2, both of them
+        envs.close()
+        assert rewards[0] == rewards[1]
+        return rewards[0]
+
+    assert reward() == 1.0
+    assert reward("twice", "plus_one") == 3.0
+    assert reward("plus_one", "twice", "twice") == 8.0
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_a_wrapper_may_change_what_is_observed(
+    write: Callable[[str, str], None], backend: Literal["sync", "async"]
+) -> None:
+    write("users_own", MINE)
+    load_plugins(["users_own"])
+    config = env_config("MyEnv-v0", wrappers=["camera", "blind"], backend=backend)
+    envs = Envs(config)
+    assert envs.reset([0]).tolist() == [[0.0] * 3]
+    assert envs.open_episodes()[0]["seed"] == 0  # the recorder is outside of them
+    envs.close()
+    with pytest.raises(ConfigError, match=r"\['pixels'\] is an image"):
+        Envs(replace(config, wrappers=["camera"]))
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("name", "match"), [("twise", "did you mean twice"), ("nothing", "it returned None")]
+)
+def test_a_wrapper_that_is_none_is_refused(
+    write: Callable[[str, str], None], backend: Literal["sync", "async"], name: str, match: str
+) -> None:
+    write("users_own", MINE)
+    load_plugins(["users_own"])
+    with pytest.raises(ConfigError, match=match) as caught:
+        Envs(env_config("MyEnv-v0", wrappers=["plus_one", name], backend=backend))
+    assert (caught.value.key, caught.value.given) == ("env.wrappers", name)
 
 
 def test_without_plugins_nothing_is_known() -> None:

@@ -21,6 +21,7 @@ from trainers.config import ConfigError, PPOConfig, SACConfig, TrainConfig
 from trainers.envs import Envs
 from trainers.hooks import (
     Checkpoint,
+    EarlyStop,
     Evaluate,
     LogEpisodes,
     LogGradNorm,
@@ -105,6 +106,7 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         seed=config.seed,
         frames_per_batch=algo.frames_per_batch,
         init_random_frames=algo.init_random_frames,
+        overlap=config.collector.async_,
         stagger=config.env.stagger,
         device=device,
     )
@@ -198,6 +200,11 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     on(Stage.SHUTDOWN, evaluate.final)
     on(Stage.POST_STEPS, writer)  # after every hook that adds to a line
     on(Stage.SHUTDOWN, writer.finish)
+    if config.early_stop.metric is not None:
+        early_stop = EarlyStop(writer, config.early_stop)
+        on(Stage.SETUP, early_stop.resume)
+        on(Stage.POST_STEPS, early_stop)  # after the line was written
+        on(Stage.SHUTDOWN, early_stop.close)
     if config.progress:
         bar = ProgressBar(writer)
         on(Stage.SETUP, bar.open)

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,17 @@ def load(path: str | Path) -> dict[str, Any]:
         return _decode(state, load_file(path / _TENSORS))
 
 
+def load_plain(path: str | Path) -> dict[str, Any]:
+    """Read the state as it is encoded, without its tensors: fast, however large they are.
+
+    Raises:
+        CheckpointError: as :func:`load`.
+    """
+    path = Path(path)
+    with _reading(path):
+        return _verified(path, [_STATE])
+
+
 def verify(path: str | Path) -> None:
     """Check a checkpoint directory without reading its tensors into memory.
 
@@ -96,10 +107,10 @@ def _reading(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path} is not a usable checkpoint: {error!r}") from error
 
 
-def _verified(path: Path) -> Any:
-    """The encoded state, after every file has been compared with its hash."""
+def _verified(path: Path, files: Sequence[str] = (_TENSORS, _STATE)) -> Any:
+    """The encoded state, after each of the files has been compared with its hash."""
     manifest = json.loads((path / _MANIFEST).read_text())
-    for name in (_TENSORS, _STATE):
+    for name in files:
         if _fingerprint(path / name) != manifest[name]:
             raise CheckpointError(f"{path / name} is damaged: it does not match its manifest")
     document = json.loads((path / _STATE).read_text())

@@ -31,6 +31,9 @@ class GymCollector:
     ``[..., 1]``. The next observation of an episode's last step is the one the episode ended with,
     never the first of the next.
 
+    From the first rollout on in which an environment reports ``is_success``, there is also
+    ``("next", "success")``, false where nothing was reported.
+
     Args:
         envs: the environments.
         policy: called on a TensorDict with ``observation`` ``[num_envs, n]``; writes ``action``,
@@ -38,6 +41,8 @@ class GymCollector:
         seed: every episode is reset with a seed made from this one.
         frames_per_batch: frames of a rollout over all environments; default one from each.
         init_random_frames: so many frames are collected with uniformly random actions first.
+        overlap: environments step while the learner learns: the next step is begun before a rollout
+            is handed out, with the weights of then, and waited for afterwards.
         stagger: cut (truncate) the first episode of environment ``i`` of ``n`` at ``(i + 1) / n``
             of the time limit, if there is one. Else episodes of a fixed length begin and end all
             together, and the policy of a whole episode goes by before its beginnings are seen.
@@ -55,6 +60,7 @@ class GymCollector:
         seed: int,
         frames_per_batch: int | None = None,
         init_random_frames: int = 0,
+        overlap: bool = False,
         stagger: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -68,17 +74,26 @@ class GymCollector:
         self.seed = seed
         self.steps_per_rollout = frames // envs.num_envs
         self.init_random_frames = init_random_frames
+        self.overlap = overlap
         self.device = torch.device(device)
         self.frames = 0
         self.resumed_exactly = False
         self._episodes = np.zeros(envs.num_envs, dtype=np.int64)
         self._steps = np.zeros(envs.num_envs, dtype=np.int64)  # of the open episodes
+        self._reports_success = False
         self._first_limits = _first_limits(envs) if stagger else None
         self._observation: Tensor | None = None
+        self._written: dict[str, Tensor] | None = None  # by the policy, for the step under way
+        self._outcome: tuple[Tensor, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         while True:
             steps = [self._step() for _ in range(self.steps_per_rollout)]
+            if self.overlap:
+                self._begin_step()
+            if self._reports_success:
+                for step in steps:  # the first report may have come in the middle
+                    step.setdefault(("next", "success"), torch.zeros_like(step["next", "done"]))
             stacked = {key: torch.stack([s[key] for s in steps], 1) for key in steps[0]}
             following = {key[1]: stacked.pop(key) for key in list(stacked) if len(key) == 2}
             batch_size = [self.envs.num_envs, self.steps_per_rollout]
@@ -86,12 +101,27 @@ class GymCollector:
             rollout = TensorDict({**current, "next": TensorDict(following, batch_size)}, batch_size)
             yield rollout if self.device.type == "cpu" else rollout.to(self.device)
 
-    def _step(self) -> dict[tuple[str, ...], Tensor]:
+    def _begin_step(self, written: dict[str, Tensor] | None = None) -> None:
         if self._observation is None:
             self._observation = self._reset(np.ones(self.envs.num_envs, dtype=bool))
-        observation = self._observation
-        written = self._act(observation)
-        following, reward, terminated, truncated = self.envs.step(written["action"].numpy())
+        self._written = written or self._act(self._observation)
+        self.envs.begin_step(self._written["action"].numpy(), background=self.overlap)
+
+    def _end_step(self) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        """What came of the step under way, once or, if a checkpoint had to know, from there."""
+        if self._outcome is None:
+            return self.envs.end_step()
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def _step(self) -> dict[tuple[str, ...], Tensor]:
+        if self._written is None:
+            self._begin_step()
+        observation, written = self._observation, self._written
+        assert observation is not None
+        assert written is not None
+        following, reward, terminated, truncated = self._end_step()
+        self._written = None
         self._check_finite("observation", following.numpy())
         reward = torch.tensor(reward, dtype=torch.float32)
         self._check_finite("reward", reward.numpy())
@@ -101,7 +131,7 @@ class GymCollector:
             truncated = truncated | (self._episodes == 1) & (self._steps >= self._first_limits)
         done = terminated | truncated
         self._observation = self._reset(done) if done.any() else following
-        return {
+        step: dict[tuple[str, ...], Tensor] = {
             ("observation",): observation,
             **{(key,): value for key, value in written.items()},
             ("next", "observation"): following,
@@ -110,6 +140,10 @@ class GymCollector:
             ("next", "terminated"): torch.tensor(terminated).unsqueeze(-1),
             ("next", "truncated"): torch.tensor(truncated).unsqueeze(-1),
         }
+        if self.envs.success is not None:
+            self._reports_success = True
+            step["next", "success"] = torch.from_numpy(self.envs.success).unsqueeze(-1)
+        return step
 
     def _act(self, observation: Tensor) -> dict[str, Tensor]:
         """The action, and all else that the policy writes: log-probabilities and the like."""
@@ -143,21 +177,35 @@ class GymCollector:
         self.envs.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, and every open episode as its seed and actions."""
-        started = self._observation is not None
+        """Counters, and every open episode as its seed and actions, without a step under way."""
+        if self._written is not None:
+            self._outcome = self._end_step()
         return {
             "frames": self.frames,
             "episodes": self._episodes.tolist(),
             "steps": self._steps.tolist(),
             "observation": self._observation,
-            "open_episodes": self.envs.open_episodes() if started else None,
+            "reports_success": self._reports_success,
+            "written": self._written,
+            "open_episodes": self._open_episodes(),
         }
+
+    def _open_episodes(self) -> list[dict[str, Any]] | None:
+        if self._observation is None:
+            return None
+        episodes = self.envs.open_episodes()
+        if self._written is not None:  # the step under way will be taken again
+            for episode in episodes:
+                if episode["actions"] is not None:
+                    episode["actions"] = episode["actions"][:-1]
+        return episodes
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Bring the environments back to where they were, by replaying their open episodes."""
         self.frames = state["frames"]
         self._episodes, self._steps = np.array(state["episodes"]), np.array(state["steps"])
-        self._observation = None
+        self._reports_success = state["reports_success"]
+        self._observation = self._written = self._outcome = None
         self.resumed_exactly = True
         if state["observation"] is None:
             return
@@ -167,6 +215,8 @@ class GymCollector:
         observation = self.envs.replay(episodes)
         if torch.equal(observation, state["observation"]):
             self._observation = observation
+            if state["written"] is not None:
+                self._begin_step(state["written"])
         else:
             self.resumed_exactly = False
             # The next step resets all of them: statistically the same run, not bit for bit.

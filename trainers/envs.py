@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
+from trainers import plugins
 from trainers.config import ConfigError, EnvConfig
 from trainers.config.env_id import check_env_id
 
@@ -35,10 +38,12 @@ class Envs:
         action_space: Gymnasium's space of one environment.
         max_episode_steps: the time limit, None if there is none.
         action_spec: the actions the policy sees: [-1, 1] where ``config.rescale_actions``.
+        success: ``[num_envs]`` bool, what the last step said about ``is_success`` (false where it
+            said nothing); None if no environment said anything.
 
     Raises:
-        ConfigError: there is no such environment, it cannot be made with these arguments, or its
-            spaces cannot be used.
+        ConfigError: there is no such environment, it cannot be made with these arguments, a wrapper
+            is unknown, or its spaces cannot be used.
     """
 
     def __init__(self, config: EnvConfig, num_envs: int | None = None) -> None:
@@ -70,6 +75,9 @@ class Envs:
         self._rescale = rescaled and not unit
         self._clip = config.clip_actions and box is not None
         self.action_spec = _action_spec(space, rescaled)
+        self.success: np.ndarray | None = None
+        self._stepped: Callable[[], Any] | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> torch.Tensor:
         """Begin new episodes where ``mask`` (``[num_envs]`` bool, default all) is true.
@@ -91,6 +99,42 @@ class Envs:
             Observation ``[num_envs, num_observations]``, reward, terminated and truncated
             ``[num_envs]``. The observation of a finished episode is its last one: reset it next.
         """
+        self.begin_step(action)
+        return self.end_step()
+
+    def begin_step(self, action: np.ndarray, background: bool = False) -> None:
+        """The first half of :meth:`step`: hand over the actions.
+
+        Args:
+            action: as for :meth:`step`.
+            background: step at once, in a thread, instead of in :meth:`end_step`; workers always
+                step at once.
+        """
+        action = self._prepared(action)
+        if isinstance(self._env, AsyncVectorEnv):
+            with self._mourning():
+                self._env.step_async(action)
+            self._stepped = self._env.step_wait
+        elif background:
+            self._thread = self._thread or ThreadPoolExecutor(1, "environments")
+            self._stepped = self._thread.submit(self._env.step, action).result
+        else:
+            self._stepped = partial(self._env.step, action)
+
+    def end_step(self) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        """The second half of :meth:`step`: wait for what came of it."""
+        with self._mourning():
+            assert self._stepped is not None, "no step was begun"
+            observation, reward, terminated, truncated, infos = self._stepped()
+        self._stepped = None
+        success = infos.get("is_success")
+        if success is not None:
+            success = success.reshape(self.num_envs, -1).astype(bool).all(1)
+        self.success = success
+        return _float32(observation), reward, terminated, truncated
+
+    def _prepared(self, action: np.ndarray) -> np.ndarray:
+        """``[num_envs, n]`` of the policy as the environments want them."""
         space = self.action_space
         action = action.reshape(self.num_envs, *space.shape)
         if self._rescale:
@@ -102,12 +146,15 @@ class Envs:
             action = action + space.start
         elif np.issubdtype(space.dtype, np.integer):
             action = np.rint(action)
-        action = action.astype(space.dtype)
+        return action.astype(space.dtype)
+
+    @contextmanager
+    def _mourning(self) -> Iterator[None]:
+        """A worker that died is named."""
         try:
-            observation, reward, terminated, truncated, _ = self._env.step(action)
+            yield
         except (EOFError, ConnectionError) as error:
             raise RuntimeError(self._obituary()) from error
-        return _float32(observation), reward, terminated, truncated
 
     def _obituary(self) -> str:
         for process in self._env.processes:
@@ -127,13 +174,18 @@ class Envs:
 
     def close(self) -> None:
         """End the environments and their workers."""
-        for process in getattr(self._env, "processes", ()):
-            if not process.is_alive():  # a dead worker would let a polite close wait forever
-                for other in self._env.processes:
-                    other.kill()
-                self._env.close(terminate=True)
-                return
-        self._env.close()
+        if self._thread is not None:
+            self._thread.shutdown()  # after the step that may be under way
+        workers = getattr(self._env, "processes", ())
+        if all(worker.is_alive() for worker in workers):
+            if workers and self._stepped is not None:
+                with suppress(Exception):  # whatever comes of it, nobody wants to know any more
+                    self._stepped()
+            self._env.close()
+        else:  # a dead worker would let a polite close wait forever
+            for worker in workers:
+                worker.kill()
+            self._env.close(terminate=True)
 
 
 class EpisodeRecorder(gym.Wrapper):
@@ -181,11 +233,15 @@ class EpisodeRecorder(gym.Wrapper):
 
 
 def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
-    """One environment with a flat observation vector, its open episode recorded.
+    """One environment in its wrappers, its observations a vector, its open episode recorded.
+
+    The parts of a ``Dict`` or ``Tuple`` observation, nested ones too, are put one after the other
+    in the order of the space (Gymnasium sorts the keys of a ``Dict`` made from a plain dict), a
+    ``Discrete`` one as a one-hot vector.
 
     Raises:
-        ConfigError: the id is unknown, the arguments do not fit, or the observations cannot be
-            made a vector of numbers.
+        ConfigError: the id or a wrapper is unknown, the arguments do not fit, a package is missing,
+            or the observations cannot be made a vector of numbers.
     """
     _silence_mujoco(config.id)
     arguments = dict(config.kwargs)
@@ -195,20 +251,55 @@ def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
     try:
         env = gym.make(config.id, **arguments)
     except (gym.error.Error, ImportError) as error:  # MuJoCo's old versions, say
-        reason = str(error).splitlines()[0]
+        reason = _missing_extra(config.id) or str(error).splitlines()[0]
         raise ConfigError("env.id", config.id, "an environment that can be made", reason) from error
     except TypeError as error:
         raise ConfigError(
             "env.kwargs", config.kwargs, f"arguments of {config.id}", str(error)
         ) from error
+    for name in config.wrappers:
+        env = _wrapped(env, name)
     space = env.observation_space
+    if unfit := _unfit(space):
+        raise ConfigError(
+            "env.id",
+            config.id,
+            "observations that are a vector of numbers",
+            f"{unfit}; a wrapper of yours can change it: env.wrappers",
+        )
     if not (isinstance(space, gym.spaces.Box) and len(space.shape) == 1):
-        if not space.is_np_flattenable:
-            raise ConfigError(
-                "env.id", config.id, "observations that are a vector of numbers", f"it has {space}"
-            )
         env = gym.wrappers.FlattenObservation(env)
     return EpisodeRecorder(env, index)
+
+
+def _missing_extra(env_id: str) -> str | None:
+    uses_box2d = "box2d" in str(gym.spec(env_id).entry_point)
+    if not uses_box2d or importlib.util.find_spec("Box2D"):
+        return None
+    return "it needs the extra box2d: pip install -c constraints.txt -e '.[box2d]'"
+
+
+def _wrapped(env: gym.Env, name: str) -> gym.Env:
+    wrapped = plugins.wrappers.get(name)(env)
+    if not isinstance(wrapped, gym.Env):
+        raise ConfigError(
+            "env.wrappers", name, "a wrapper that returns an environment", f"it returned {wrapped}"
+        )
+    return wrapped
+
+
+def _unfit(space: gym.Space, part: str = "observation") -> str | None:
+    """The first part of an observation that is no vector of numbers; None if there is none."""
+    if isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
+        inner = space.spaces
+        parts = inner.items() if isinstance(inner, dict) else enumerate(inner)
+        return next(filter(None, (_unfit(s, f"{part}[{key!r}]") for key, s in parts)), None)
+    if isinstance(space, gym.spaces.Box):
+        dimensions = len(space.shape)
+        image = dimensions > 2 or (dimensions == 2 and space.dtype == np.uint8)
+        return f"{part} is an image, {space}" if image else None
+    numbers = (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
+    return None if isinstance(space, numbers) else f"{part} is {space}"
 
 
 def _in_worker(maker: partial[gym.Env], trainer: int) -> gym.Env:

@@ -1,9 +1,9 @@
-"""What a user's module can add by name: losses, networks, hooks.
+"""What a user's module can add by name: losses, networks, hooks, wrappers of environments.
 
 ::
 
     # my_pkg/mine.py, given as plugins=[my_pkg.mine]
-    from trainers.plugins import hooks, losses, networks
+    from trainers.plugins import hooks, losses, networks, wrappers
 
     @losses.register("my_sac")      # algo.loss_module=my_sac
     class MySAC(SACLoss): ...       # called like the algorithm's own loss
@@ -15,6 +15,9 @@
     @hooks.register("my_hook")      # hooks=[my_hook]
     def my_hook(trainer):
         trainer.register_hook("post_steps", ...)
+
+    @wrappers.register("my_wrapper")            # env.wrappers=[my_wrapper]
+    class MyWrapper(gymnasium.Wrapper): ...     # called with the environment alone
 
 Environments are registered with ``gymnasium.register`` and used by ``env=gym env.id=...``.
 """
@@ -63,6 +66,7 @@ class Registry:
 losses = Registry("algo.loss_module")
 networks = Registry("algo.critic")
 hooks = Registry("hooks")
+wrappers = Registry("env.wrappers")
 
 
 def load_plugins(modules: Iterable[str]) -> None:

@@ -45,8 +45,8 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     from trainers.build import build, observe
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer it makes
-    if resume_from == run_dir and _is_finished(config, run_dir):
-        print(f"{run_dir} is finished: {_end(config)} frames", file=sys.stderr)
+    if resume_from == run_dir and (end := _finished(config, run_dir)) is not None:
+        print(f"{run_dir} is finished: {end}", file=sys.stderr)
         return FINISHED
     built = build(config)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -99,18 +99,39 @@ def _end(config: TrainConfig) -> int:
     return min(config.total_frames, config.stop_at or config.total_frames)
 
 
-def _is_finished(config: TrainConfig, run_dir: Path) -> bool:
-    """The last line of a finished run is the evaluation of its final policy, which is saved."""
+def _finished(config: TrainConfig, run_dir: Path) -> str | None:
+    """How a finished run ended; None if there is something left to do.
+
+    Its last line is the evaluation of its final policy, which is saved.
+    """
     from trainers.hooks.checkpointing import checkpoints
 
     try:
         last: dict[str, Any] = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
     except (OSError, IndexError, ValueError):
-        return False
+        return None
     saved = checkpoints(run_dir / "checkpoints")
     if saved and not saved[0].name.startswith(f"{last['frames']:010d}-"):
-        return False  # killed before the last checkpoint, or there was no room for it
-    return last["frames"] >= _end(config) and "eval/episode_return" in last
+        return None  # killed before the last checkpoint, or there was no room for it
+    if "eval/episode_return" not in last:
+        return None
+    if last["frames"] >= _end(config):
+        return f"{_end(config)} frames"
+    reason = _early_stop(config, saved[0]) if saved else None
+    return None if reason is None else f"{last['frames']} frames, {reason}"
+
+
+def _early_stop(config: TrainConfig, checkpoint: Path) -> str | None:
+    """Why the run is over at this checkpoint by what is configured now; None if it is not."""
+    from trainers.checkpoint import CheckpointError, load_plain
+    from trainers.hooks import EarlyStop, WriteMetrics
+
+    early_stop = EarlyStop(WriteMetrics([], interval=0), config.early_stop)
+    try:
+        early_stop.load_state_dict(load_plain(checkpoint)["hooks"]["early_stop"])
+    except (CheckpointError, KeyError):  # damaged, or saved without an early stop
+        return None
+    return early_stop.reason
 
 
 def _resume(built: Built, source: Path, run_dir: Path) -> None:
@@ -121,7 +142,8 @@ def _resume(built: Built, source: Path, run_dir: Path) -> None:
     checkpoint = newest_valid(directory) if source == run_dir else source
     if checkpoint is None:
         logger.warning("%s holds no usable checkpoint: the run starts from frame 0", run_dir)
-        (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+        for stale in (run_dir / "metrics.jsonl", *(run_dir / "tensorboard").glob("*")):
+            stale.unlink(missing_ok=True)
     else:
         try:
             with built.keeping_settings():
@@ -169,7 +191,7 @@ def _farewell(run_dir: Path, trainer: Trainer, resumable: bool) -> str:
     end = f"ended at frame {trainer.frames}, update {trainer.updates}{why}"
     if not resumable:
         return f"{end}; THE LAST CHECKPOINT COULD NOT BE WRITTEN, see train.log"
-    if trainer.frames >= trainer.total_frames and not trainer.interrupted:
+    if trainer.complete and not trainer.interrupted:
         best = f", best policy in {run_dir / 'best'}" if (run_dir / "best").exists() else ""
         return f"{end}; metrics in {run_dir / 'metrics.jsonl'}{best}"
     return f"{end}; go on with: python scripts/train.py resume={run_dir}"

@@ -79,6 +79,7 @@ class Trainer:
         self.stop_reason: str | None = None
         self.interrupted = False
 
+        self._goal_reached = False
         self._rollout: TensorDictBase | None = None
         self._last_collector_state: dict[str, Any] | None = None
         self._end_epochs = False
@@ -143,16 +144,23 @@ class Trainer:
         """No further iteration will follow."""
         return self.finished or self.stop_reason is not None
 
-    def stop(self, reason: str, interrupted: bool = False) -> None:
+    @property
+    def complete(self) -> bool:
+        """The run is at its horizon, or has reached its goal: it is not meant to go on."""
+        return self._goal_reached or self.clock >= self.total_frames
+
+    def stop(self, reason: str, interrupted: bool = False, complete: bool = False) -> None:
         """End the run at its next boundary: after this update off-policy, else this iteration.
 
         Args:
             reason: kept in ``stop_reason``; the first one stays.
             interrupted: the run was cut short from outside (a signal) and is meant to go on later,
                 so nothing that belongs to a run's end (the final evaluation) is done.
+            complete: the run has reached its goal and is not meant to go on.
         """
         self.stop_reason = self.stop_reason or reason
         self.interrupted |= interrupted
+        self._goal_reached |= complete
 
     def stop_epochs(self) -> None:
         """End the epochs of this iteration after the current update (target KL)."""

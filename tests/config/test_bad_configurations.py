@@ -30,7 +30,9 @@ env.rescale_actions=1                  | env.rescale_actions    | true or false
 preset=nosuch                          | preset: got "nosuch"   | sac_Ant
 preset=sac_Hoper                       | preset:                | did you mean sac_Hopper?
 logger=wandbb                          | logger:                | did you mean wandb?
-logger=[wandb,nosuch]                  | logger: got "nosuch"   | one of none, wandb
+logger=[wandb,nosuch]                  | logger: got "nosuch"   | one of none, tensorboard, wandb
+logger=tensorbord                      | logger:                | did you mean tensorboard?
+logger.tensorboard=1                   | logger.tensorboard     | true or false
 logger=wandb logger.wandb.mode=of      | logger.wandb.mode      | auto or online or offline
 logger.wandb.projekt=x                 | logger.wandb.projekt   | did you mean logger.wandb.project?
 totl_frames=10                         | totl_frames: got 10    | did you mean total_frames?
@@ -93,6 +95,14 @@ total_frames=[1,                       | total_frames: got "[1," | quotes
 total_frames=${nosuch}                 | total_frames: got "${nosuch | a value that resolves
 total_frames=10 stop_at=11             | stop_at: got 11        | at most total_frames=10
 max_seconds=0                          | max_seconds            | above 0 or null
+early_stop.metric=eval/episode_return  | early_stop.metric: got "eval/ | one of early_stop.at_least
+early_stop.at_least=5                  | early_stop.metric: got null | with early_stop.at_least
+early_stop.at_most=5                   | early_stop.metric: got null | along with early_stop.at_most
+early_stop.patience=5                  | early_stop.metric: got null | add early_stop.patience=null
+early_stop.metric=x early_stop.patience=0 | early_stop.patience  | at least 1 or null
+early_stop.metric=x early_stop.at_least=nan | early_stop.at_least | it has to be finite
+early_stop.metric=x early_stop.at_least=1 early_stop.at_most=2 | early_stop.at_most | null with
+early_stop.metrik=x                    | early_stop.metrik      | did you mean early_stop.metric?
 seed=-1                                | seed: got -1           | at least 0
 seed=4294967296                        | seed: got 4294967296   | at most 4294967295
 seed=1,2                               | seed: got "1,2"        | --multirun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,12 +53,13 @@ def test_any_gymnasium_environment_is_named_by_its_id(train: Train, runs: Runs) 
     assert run_dir.parent == Path("runs/sac-ns-My-Env-v0")
 
 
-@pytest.mark.parametrize("choice", ["wandb", "[wandb]"])
+@pytest.mark.parametrize("choice", ["wandb", "[wandb]", "[tensorboard,wandb]"])
 def test_loggers_come_on_top(choice: str) -> None:
     assert _config().logger.wandb is None
     logger = _config(f"logger={choice}", "logger.wandb.tags=[a,b]").logger
     assert logger.wandb is not None
     assert (logger.wandb.project, logger.wandb.tags) == ("trainers", ["a", "b"])
+    assert logger.tensorboard is ("tensorboard" in choice)
 
 
 def test_a_directory_of_own_files_is_searched(tmp_path: Path) -> None:
@@ -212,3 +214,24 @@ def test_a_run_directory_is_one_process_s_at_a_time(tmp_path: Path) -> None:
         pass
     with run_dir_module.claimed(place, config, ""):
         assert place.is_dir()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["logger=tensorboard", "logger=[wandb,tensorboard]", "-m seed=0,1 logger=tensorboard"],
+)
+def test_a_logger_whose_package_is_missing_is_refused(
+    line: str,
+    train: Callable[..., int],
+    runs: Runs,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it were not installed
+    assert train(*line.split()) == 2
+    said = capsys.readouterr().err
+    assert 'logger: got "tensorboard", expected a logger whose package is installed' in said
+    assert "trainers[tensorboard]" in said
+    assert not runs.calls
+    assert not list(Path().iterdir())
+    assert train("logger=wandb") == 0

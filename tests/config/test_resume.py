@@ -117,6 +117,7 @@ def test_harmless_changes_pass_and_are_shown() -> None:
         "threads=2": "threads: null -> 2",
         "progress=false": "progress: true -> false",
         "logger.wandb.name=x": 'logger.wandb.name: null -> "x"',
+        "logger.tensorboard=true": "logger.tensorboard: false -> true",
         "hooks=[mine]": 'hooks: [] -> ["mine"]',
         "total_frames=2_000_000": "total_frames: 1000000 -> 2000000",
     }

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 from torchrl.objectives import SACLoss
 
 from trainers.hooks import Replay, StepLRScheduler
-from trainers.plugins import hooks, losses, networks
+from trainers.plugins import hooks, losses, networks, wrappers
 from trainers.trainer import Trainer
 
 TRAINERS: list[Trainer] = []
@@ -70,8 +70,23 @@ class Free(Fragile):
     action_space = gym.spaces.Box(-np.inf, np.inf, (1,))
 
 
+class Camera(Fragile):
+    """It promises pictures."""
+
+    observation_space = gym.spaces.Dict(pixels=gym.spaces.Box(0, 255, (8, 8, 3), np.uint8))
+
+
 gym.register("mine/Fragile-v0", Fragile, disable_env_checker=True)
 gym.register("mine/Free-v0", Free, disable_env_checker=True)
+gym.register("mine/Camera-v0", Camera, disable_env_checker=True)
+
+
+@wrappers.register("penny")
+class Penny(gym.RewardWrapper):
+    """Rewards every step with 1/64 more."""
+
+    def reward(self, reward: Any) -> float:
+        return float(reward) + 1 / 64
 
 
 @losses.register("my_loss")
@@ -144,7 +159,7 @@ def decay(trainer: Trainer) -> None:
 
 @hooks.register("signal")
 def send(trainer: Trainer) -> None:
-    """Sends this process the signal `SIGNAL` in update `UPDATE`, or else at frame `FRAME`."""
+    """Sends this process `SIGNAL` in update `UPDATE`, or else at frame `FRAME` after a `PAUSE`."""
     number = signal.Signals[os.environ["SIGNAL"]]
 
     def in_update(trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
@@ -153,6 +168,7 @@ def send(trainer: Trainer) -> None:
 
     def at_frame(trainer: Trainer, rollout: TensorDictBase) -> None:
         if trainer.frames == int(os.environ["FRAME"]):
+            time.sleep(float(os.environ.get("PAUSE", "0")))
             os.kill(os.getpid(), number)
 
     if "UPDATE" in os.environ:

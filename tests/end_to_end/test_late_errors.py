@@ -5,6 +5,7 @@ What needs no torch to be found wrong is in ``tests/config``.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is C
         (("plugins=[broken_plugin]",), "plugins", ["broken_plugin", "SyntaxError"]),
         (("hooks=[cuont]", MINE), "hooks", ["cuont", "count", "did you mean count?"]),
         (("hooks=[clash]", MINE), "hooks", ["clash", "not taken", "'checkpoints' is registered"]),
+        (("env.wrappers=[pnny]", MINE), "env.wrappers", ["pnny", "did you mean penny?"]),
+        (
+            ("env=gym", "env.id=mine/Camera-v0", MINE),
+            "env.id",
+            ["mine/Camera-v0", "observation['pixels'] is an image", "env.wrappers"],
+        ),
         (("algo.critic=my_criti", MINE), "algo.critic", ["did you mean my_critic?"]),
         (("algo.loss_module=my_los", MINE), "algo.loss_module", ["my_los", "my_loss"]),
         pytest.param(("device=cuda",), "device", ["cuda", "cpu"], marks=needs_no_cuda),
@@ -96,3 +103,17 @@ def test_networks_of_another_size_do_not_fit_a_checkpoint(
     assert "Traceback" not in said
     assert Path("run/config.yaml").read_text() == config
     assert len(lines(Path("run"))) == 2
+
+
+@pytest.mark.parametrize("name", ["LunarLander", "LunarLanderContinuous"])
+def test_a_lander_without_box2d(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for module in [each for each in sys.modules if each.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    assert train(*TINY, f"env={name}") == 2
+    said = capfd.readouterr().err
+    assert said.startswith('train.py: env.id: got "LunarLander-v3", ')
+    assert "the extra box2d: pip install -c constraints.txt -e '.[box2d]'\n" in said
+    assert list(Path().iterdir()) == []

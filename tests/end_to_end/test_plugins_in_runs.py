@@ -45,6 +45,18 @@ def test_an_environment() -> None:
     assert lines(RUN)[0]["train/episode_length"] == 4
 
 
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_wrappers(backend: str) -> None:
+    env = ("env=gym", "env.id=tests/Tale-v0", "env.kwargs.lengths=[5]", f"env.backend={backend}")
+    warm_up = (*MINE, *env, "total_frames=40")  # what is learnt makes no difference yet
+    assert train(*warm_up, "env.wrappers=[penny,penny]") == 0
+    assert train(*warm_up, "run_dir=bare") == 0
+    (wrapped,), (bare,) = lines(RUN), lines(Path("bare"))
+    assert wrapped["train/episode_length"] == bare["train/episode_length"] == 5
+    for returns in ("train/episode_return", "eval/episode_return"):
+        assert wrapped[returns] - bare[returns] == pytest.approx(5 * 2 / 64, abs=1e-6)
+
+
 def test_a_hook() -> None:
     assert train(*MINE, "hooks=[count,spy]") == 0
     assert [line["train/iterations"] for line in lines(RUN)][:2] == [50, 60]

@@ -111,6 +111,19 @@ def test_a_run_with_hooks_and_an_own_environment(straight: Straight) -> None:
     assert_equal_runs(Path("run"), straight(*mine))
 
 
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize("reports", ["always", "end"])
+def test_goals_and_successes(backend: str, reports: str, straight: Straight) -> None:
+    goals = ("env=gym", "env.id=tests/Goal-v0", f"env.kwargs.reports={reports}")
+    goals += ("env.num_envs=2", f"env.backend={backend}", "env.max_episode_steps=null")
+    assert train(*TINY, *goals, "run_dir=run", "stop_at=107") == 0
+    assert train("resume=run") == 0
+    last = lines(Path("run"))[-1]
+    assert 0 <= last["train/success_rate"] <= 1
+    assert last["eval/success_rate"] in (0.0, 0.5, 1.0)
+    assert_equal_runs(Path("run"), straight(*goals))
+
+
 @pytest.mark.parametrize(
     "mine",
     [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from running import TINY, lines, names, script, train
+from running import TINY, assert_equal_runs, lines, names, script, train
 
 from trainers.checkpoint import load
 from trainers.config import load_config
@@ -134,3 +134,16 @@ def test_max_seconds_ends_a_run(tmp_path: Path) -> None:
     assert 0 < last["frames"] < 1_000_000
     holds(last, EVALUATION)
     assert names(tmp_path / "run")[0].startswith(f"{last['frames']:010d}-")
+
+
+def test_each_command_has_its_own_max_seconds(
+    tmp_path: Path, finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    at_once = ("run_dir=run", "resume=auto", "max_seconds=1e-6")  # after one iteration
+    for frame in (1, 2):
+        assert train(*TINY, *at_once) == 0
+        said = capfd.readouterr().err
+        assert f"ended at frame {frame}, update 0 (max_seconds=1e-06); go on with: python" in said
+        assert [line["frames"] for line in lines(tmp_path / "run")] == [frame]
+    assert train("resume=run") == 0
+    assert_equal_runs(tmp_path / "run", finished)

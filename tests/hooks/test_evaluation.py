@@ -119,13 +119,31 @@ def test_returns_do_not_depend_on_how_many_run_at_once(num_envs: int) -> None:
     config = env_config("Pendulum-v1", max_episode_steps=20)
     envs, alone = Envs(config, num_envs), Envs(config, 1)
     seeds = list(range(8))
-    returns, lengths = run_episodes(Actor(), envs, seeds)
-    assert lengths.tolist() == [20] * 8
-    assert len(set(returns)) == 8
-    for seed, together in zip(seeds, returns, strict=True):
+    episodes = run_episodes(Actor(), envs, seeds)
+    assert episodes.lengths.tolist() == [20] * 8
+    assert len(set(episodes.returns)) == 8
+    assert episodes.successes is None
+    for seed, together in zip(seeds, episodes.returns, strict=True):
         assert run_episodes(Actor(), alone, [seed])[0] == pytest.approx(together, rel=1e-6)
     envs.close()
     alone.close()
+
+
+@pytest.mark.parametrize("reports", ["always", "end", "success", "never"])
+def test_the_share_of_episodes_that_succeeded(make: Callable[..., Evaluate], reports: str) -> None:
+    class Still(Actor):
+        """Stays at the origin: reaches the goals with two minus signs."""
+
+        def forward(self, data: TensorDictBase) -> TensorDictBase:
+            return data.set("action", torch.zeros(len(data), 2))
+
+    seeds = [episode_seed(3, EVALUATION, n) for n in range(25)]
+    goals = [np.random.default_rng(seed).uniform(-1, 1, 2) for seed in seeds]
+    expected = np.mean([(goal < 0).all() for goal in goals])
+    env = {"env_id": "tests/Goal-v0", "kwargs": {"reports": reports}}
+    line = result(make(env, Still(), episodes=25, seed=3))
+    assert line.get("eval/success_rate") == (None if reports == "never" else expected)
+    assert 0 < expected < 1
 
 
 @pytest.mark.parametrize("broken", ["observation", "nan reward"])
@@ -278,3 +296,17 @@ def test_a_run_that_will_go_on_has_no_final_evaluation(
     trainer.register_hook("post_steps", lambda t, rollout: t.stop("SIGINT", interrupted=True))
     trainer.train()
     assert made == []
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_last_policy_is_the_best_only_of_a_run_that_will_not_go_on(
+    complete: bool, make: Callable[..., Evaluate], tmp_path: Path
+) -> None:
+    policy = Actor(0.25)
+    hook, trainer = make(policy=policy, best_dir=tmp_path / "best"), stub(frames=1)
+    hook(trainer, TensorDict())
+    policy.action.data.fill_(0.5)
+    trainer.advance()
+    trainer.stop("enough", complete=complete)
+    hook.final(trainer)
+    assert checkpoint.load(tmp_path / "best")["frames"] == (2 if complete else 1)

@@ -166,6 +166,19 @@ def test_episodes_are_summed_over_rollouts(steps: int, saved: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_share_of_finished_episodes_that_succeeded(steps: int) -> None:
+    done = torch.tensor([[0, 1, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]]).bool().unsqueeze(-1)
+    success = torch.tensor([[1, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]]).bool().unsqueeze(-1)
+    following = TensorDict({"reward": torch.ones(2, 6, 1), "done": done}, [2, 6])
+    trainer, hook = stub(), LogEpisodes()
+    for part in following.set("success", success).split(steps, 1):
+        hook(trainer, TensorDict({"next": part}, [2, steps]))
+    assert trainer.metrics.flush()["train/success_rate"] == 0.5
+    hook(trainer, TensorDict({"next": following.exclude("success")}, [2, 6]))
+    assert "train/success_rate" not in trainer.metrics.flush()
+
+
 def test_a_saved_sum_is_not_the_running_one() -> None:
     trainer, hook = stub(), LogEpisodes()
     rollout = TensorDict(

@@ -44,6 +44,18 @@ def test_every_frame_is_stored_once_warm_up_included(
     assert trainer.updates == 10
 
 
+def test_whether_an_episode_succeeded_is_not_stored() -> None:
+    buffer = ReplayBuffer(storage=LazyTensorStorage(10))
+    replay, rollouts = Replay(buffer), Rollouts(2, 2)
+    replay.extend(stub(), rollouts.rollout())
+    told = rollouts.rollout()
+    told["next", "success"] = told["next", "done"].clone()
+    replay.extend(stub(), told)
+    assert buffer[:]["observation"].flatten().tolist() == list(range(8))
+    assert ("next", "success") not in buffer[:].keys(True)
+    assert ("next", "success") in told.keys(True)
+
+
 def test_the_oldest_frames_make_room() -> None:
     buffer = ReplayBuffer(storage=LazyTensorStorage(7))
     replay, rollouts = Replay(buffer), Rollouts(2, 2)

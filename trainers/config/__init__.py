@@ -10,6 +10,8 @@ from trainers.config.ppo import PPOConfig
 from trainers.config.sac import SACConfig
 from trainers.config.sections import (
     CheckpointConfig,
+    CollectorConfig,
+    EarlyStopConfig,
     EnvConfig,
     EvalConfig,
     LogConfig,
@@ -22,7 +24,9 @@ from trainers.config.train import TrainConfig
 __all__ = [
     "AlgoConfig",
     "CheckpointConfig",
+    "CollectorConfig",
     "ConfigError",
+    "EarlyStopConfig",
     "EnvConfig",
     "EvalConfig",
     "LogConfig",

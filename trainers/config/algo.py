@@ -16,6 +16,7 @@ class AlgoConfig(Section):
 
     section: ClassVar[str] = "algo"
     known: ClassVar[dict[str, type[AlgoConfig]]] = {}
+    on_policy: ClassVar[bool] = False
 
     name: str = ""
     lr_schedule: Literal["constant", "linear"] = "constant"

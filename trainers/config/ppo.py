@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from trainers.config.algo import AlgoConfig
 from trainers.config.errors import ConfigError
@@ -13,6 +13,8 @@ from trainers.config.schema import number
 @dataclass(frozen=True)
 class PPOConfig(AlgoConfig):
     """Keys of `algo=ppo`; `configs/algo/ppo.yaml` says what each is for."""
+
+    on_policy: ClassVar[bool] = True
 
     name: Literal["ppo"] = "ppo"
     loss: Literal["clip", "kl", "plain"] = "clip"

@@ -16,7 +16,7 @@ _PER_COMMAND = (*_OWN, "stop_at", "max_seconds")
 # What may change without the run becoming another one: a key, or a section and all in it.
 _FREE = {
     *("stop_at", "max_seconds", "device", "threads", "plugins", "hooks", "progress"),
-    *("log", "eval", "checkpoint", "logger"),
+    *("log", "eval", "checkpoint", "early_stop", "logger"),
 }
 
 

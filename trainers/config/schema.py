@@ -53,6 +53,7 @@ class Section:
     @classmethod
     def key(cls, name: str) -> str:
         """The dotted key of field `name`, as a user types it."""
+        name = _outside(name)
         return f"{cls.section}.{name}" if cls.section else name
 
     @classmethod
@@ -66,7 +67,8 @@ class Section:
         if not isinstance(data, Mapping):
             raise ConfigError(cls.section or "configuration", data, "a section of keys and values")
         chosen = cls.variant(data)
-        specs: dict[str, Field[Any]] = {spec.name: spec for spec in fields(chosen)}  # type: ignore
+        all_fields: tuple[Field[Any], ...] = fields(chosen)  # type: ignore[arg-type]  # a dataclass
+        specs = {_outside(spec.name): spec for spec in all_fields}
         kinds = _kinds(chosen)
         for name, value in data.items():
             if name not in specs:
@@ -78,7 +80,8 @@ class Section:
             required = spec.default is MISSING and spec.default_factory is MISSING
             if required and name not in data:
                 raise ConfigError(chosen.key(name), None, "a value", "it has no default")
-        return chosen(**{name: _nested(kinds[name], value) for name, value in data.items()})
+        inside = {specs[name].name: value for name, value in data.items()}
+        return chosen(**{name: _nested(kinds[name], value) for name, value in inside.items()})
 
     @classmethod
     def _suggest(cls, unknown: str, data: Mapping[str, Any], known: list[str]) -> str | None:
@@ -89,7 +92,16 @@ class Section:
 
     def to_dict(self) -> dict[str, Any]:
         """The section as plain data; `from_dict` is the inverse."""
-        return asdict(self)  # type: ignore[call-overload]
+        return asdict(self, dict_factory=_plain_names)  # type: ignore[call-overload]
+
+
+def _outside(name: str) -> str:
+    """A field's name as users know it: one that is a word of Python ends with an underscore."""
+    return name.rstrip("_")
+
+
+def _plain_names(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {_outside(name): value for name, value in items}
 
 
 @cache

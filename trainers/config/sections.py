@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
+from trainers.config.errors import ConfigError
 from trainers.config.schema import Section, number
 
 
 @dataclass(frozen=True)
 class EnvConfig(Section):
-    """Which environment, how many of it, and what is done to its actions."""
+    """Which environment, in which wrappers, how many of it, and what is done to its actions."""
 
     section: ClassVar[str] = "env"
 
     id: str
     name: str
     kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: list[str] = field(default_factory=list)
     num_envs: int = number(1, ge=1)
     backend: Literal["sync", "async"] = "sync"
     max_episode_steps: int | None = number(None, ge=1)
     stagger: bool = True
     rescale_actions: bool = True
     clip_actions: bool = True
+
+
+@dataclass(frozen=True)
+class CollectorConfig(Section):
+    """How frames are collected."""
+
+    section: ClassVar[str] = "collector"
+
+    async_: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,37 @@ class CheckpointConfig(Section):
 
 
 @dataclass(frozen=True)
+class EarlyStopConfig(Section):
+    """On which metric a run ends before its last frame; without one it never does."""
+
+    section: ClassVar[str] = "early_stop"
+
+    metric: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    patience: int | None = number(None, ge=1)
+
+    def check(self) -> None:
+        """A metric and a condition on it belong together; better is either higher or lower."""
+        conditions = {
+            "early_stop.at_least": self.at_least,
+            "early_stop.at_most": self.at_most,
+            "early_stop.patience": self.patience,
+        }
+        given = [key for key, value in conditions.items() if value is not None]
+        if self.metric is not None and not given:
+            allowed = f"null, or one of {', '.join(conditions)} along with it"
+            raise ConfigError("early_stop.metric", self.metric, allowed)
+        if self.metric is None and given:
+            allowed = f"the name of a metric, e.g. eval/episode_return, along with {given[0]}"
+            raise ConfigError("early_stop.metric", None, allowed, f"or add {given[0]}=null")
+        if self.at_least is not None and self.at_most is not None:
+            hint = "the one says that higher is better, the other that lower is"
+            allowed = f"null with early_stop.at_least={self.at_least}"
+            raise ConfigError("early_stop.at_most", self.at_most, allowed, hint)
+
+
+@dataclass(frozen=True)
 class WandbConfig(Section):
     """Weights & Biases, on top of `metrics.jsonl`."""
 
@@ -93,8 +136,16 @@ class WandbConfig(Section):
 
 @dataclass(frozen=True)
 class LoggerConfig(Section):
-    """Loggers on top of `metrics.jsonl`, which is always written; None is off."""
+    """Loggers on top of `metrics.jsonl`, which is always written; false or None is off."""
 
     section: ClassVar[str] = "logger"
 
+    tensorboard: bool = False
     wandb: WandbConfig | None = None
+
+    def check_installed(self) -> None:
+        """Raise `ConfigError` if a logger was chosen whose package is an extra and not there."""
+        if self.tensorboard and find_spec("tensorboard") is None:
+            allowed = "a logger whose package is installed"
+            hint = "the extra trainers[tensorboard] brings it: pip install -e '.[tensorboard]'"
+            raise ConfigError("logger", "tensorboard", allowed, hint)

@@ -10,6 +10,8 @@ from trainers.config.errors import ConfigError
 from trainers.config.schema import Section, number
 from trainers.config.sections import (
     CheckpointConfig,
+    CollectorConfig,
+    EarlyStopConfig,
     EnvConfig,
     EvalConfig,
     LogConfig,
@@ -24,10 +26,12 @@ class TrainConfig(Section):
 
     algo: AlgoConfig
     env: EnvConfig
+    collector: CollectorConfig = field(default_factory=CollectorConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     log: LogConfig = field(default_factory=LogConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
     total_frames: int = number(1_000_000, ge=1)
@@ -46,10 +50,13 @@ class TrainConfig(Section):
     progress: bool = True
 
     def check(self) -> None:
-        """An early stop lies within the run; every environment gives the same share of a batch."""
+        """What depends on several sections."""
         if self.stop_at is not None and self.stop_at > self.total_frames:
             raise ConfigError("stop_at", self.stop_at, f"at most total_frames={self.total_frames}")
         frames = self.algo.frames_per_batch
         if frames is not None and frames % self.env.num_envs:
             allowed = f"a multiple of env.num_envs={self.env.num_envs}"
             raise ConfigError("algo.frames_per_batch", frames, allowed)
+        if self.collector.async_ and self.algo.on_policy:
+            allowed = f"false: {self.algo.name} learns from what its present policy did, no other"
+            raise ConfigError("collector.async", True, allowed)

@@ -5,7 +5,7 @@ from trainers.hooks.checkpointing import Checkpoint
 from trainers.hooks.evaluation import Evaluate
 from trainers.hooks.gradients import AnnealBuffer, AnnealLR, ClipGradNorm, StepLRScheduler
 from trainers.hooks.kl import AdaptBeta, StopEpochs
-from trainers.hooks.limits import StopAfter
+from trainers.hooks.limits import EarlyStop, StopAfter
 from trainers.hooks.logging import (
     LogEpisodes,
     LogGradNorm,
@@ -30,6 +30,7 @@ __all__ = [
     "AnnealLR",
     "Checkpoint",
     "ClipGradNorm",
+    "EarlyStop",
     "Evaluate",
     "LogEpisodes",
     "LogGradNorm",

@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class Evaluate:
     def final(self, trainer: Trainer) -> None:
         """Evaluate the policy the run ends with, unless that was just done or it will go on."""
         if not trainer.interrupted and self._last_clock != trainer.clock:
-            if trainer.clock < trainer.total_frames and self.best_return > -math.inf:
+            if not trainer.complete and self.best_return > -math.inf:
                 # No part of the run that may go on from here, nor is what it finds.
                 self.best_return = math.inf
             self._evaluate(trainer)
@@ -81,15 +81,17 @@ class Evaluate:
             if self._envs is None:
                 with own_randomness(self.seeds[0]):  # an environment may draw when it is made
                     self._envs = self.make_envs(min(len(self.seeds), MAX_PARALLEL_EPISODES))
-            returns, lengths = run_episodes(
+            episodes = run_episodes(
                 self.policy, self._envs, self.seeds, deterministic=self.deterministic
             )
-        trainer.metrics.set("eval/episode_return", float(returns.mean()))
-        trainer.metrics.set("eval/episode_return_std", float(returns.std()))
-        trainer.metrics.set("eval/episode_length", float(lengths.mean()))
+        best = float(episodes.returns.mean())
+        trainer.metrics.set("eval/episode_return", best)
+        trainer.metrics.set("eval/episode_return_std", float(episodes.returns.std()))
+        trainer.metrics.set("eval/episode_length", float(episodes.lengths.mean()))
+        if episodes.successes is not None:
+            trainer.metrics.set("eval/success_rate", float(episodes.successes.mean()))
         trainer.metrics.line_due = True
         self._last_clock = trainer.clock
-        best = float(returns.mean())
         if best > self.best_return and self._keep(trainer, best):
             self.best_return = best
 
@@ -122,16 +124,24 @@ class Evaluate:
         self.best_return, self._last_clock = state["best_return"], state["last_clock"]
 
 
+class Episodes(NamedTuple):
+    """What became of some episodes, one entry each."""
+
+    returns: np.ndarray
+    """Undiscounted, float64."""
+    lengths: np.ndarray
+    successes: np.ndarray | None
+    """Whether the last step reported ``is_success``; None if no last step said anything."""
+
+
 def run_episodes(
     policy: torch.nn.Module, envs: Envs, seeds: Sequence[int], *, deterministic: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run one episode for every seed, several at a time.
-
-    Returns:
-        Undiscounted returns (float64) and lengths (int64) in the order of ``seeds``.
-    """
+) -> Episodes:
+    """Run one episode for every seed, several at a time; the results in the order of ``seeds``."""
     returns = np.zeros(len(seeds))
     lengths = np.zeros(len(seeds), dtype=np.int64)
+    successes = np.zeros(len(seeds), dtype=bool)
+    reported = False
     # Which episode each environment runs; one that finds none left idles along on its last seed.
     running: list[int | None] = list(range(envs.num_envs))
     waiting = list(range(envs.num_envs, len(seeds)))
@@ -156,6 +166,8 @@ def run_episodes(
                     returns[episode] += reward[env]
                     lengths[episode] += 1
                     if done[env]:
+                        if envs.success is not None:
+                            reported, successes[episode] = True, envs.success[env]
                         running[env] = waiting.pop(0) if waiting else None
                     elif lengths[episode] == ENDLESS:
                         logger.warning(
@@ -165,4 +177,4 @@ def run_episodes(
             if done.any():
                 observation = envs.reset([seeds[e or 0] for e in running], done)
     policy.train(training)
-    return returns, lengths
+    return Episodes(returns, lengths, successes if reported else None)

@@ -86,6 +86,9 @@ def _loss_name(key: str) -> str:
 class LogEpisodes:
     """Logs return and length of every finished episode, over all rollouts; at ``post_collect``.
 
+    Where rollouts have ``("next", "success")``, the share of episodes whose last step has it true
+    is logged as well.
+
     Works with any collector whose rollouts are ``[T]`` or ``[num_envs, T]``: the sums of episodes
     that a rollout cuts through are kept, and saved with the run.
     """
@@ -101,6 +104,9 @@ class LogEpisodes:
         steps = rollout.batch_size[-1]
         rewards = rollout["next", "reward"].reshape(-1, steps).double().cpu().numpy()
         dones = rollout["next", "done"].reshape(-1, steps).cpu().numpy()
+        successes = rollout.get(("next", "success"), None)
+        if successes is not None:
+            successes = successes.reshape(-1, steps).cpu().numpy()
         restarted = self._resumed and not getattr(trainer.collector, "resumed_exactly", False)
         self._resumed = False
         if restarted or len(self._returns) != len(rewards):
@@ -112,6 +118,8 @@ class LogEpisodes:
             for env in np.flatnonzero(dones[:, step]):
                 trainer.metrics.add("train/episode_return", float(self._returns[env]))
                 trainer.metrics.add("train/episode_length", float(self._lengths[env]))
+                if successes is not None:
+                    trainer.metrics.add("train/success_rate", float(successes[env, step]))
                 self._returns[env] = self._lengths[env] = 0
 
     def state_dict(self) -> dict[str, Any]:

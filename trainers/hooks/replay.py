@@ -32,7 +32,13 @@ class Replay:
         self.device = device
 
     def extend(self, trainer: Trainer, rollout: TensorDictBase) -> None:
-        """Store the frames of ``rollout``, whatever its batch dimensions."""
+        """Store the frames of ``rollout``, whatever its batch dimensions.
+
+        ``("next", "success")`` is for the log: nothing learns from it, and a storage takes the same
+        entries every time, while it may turn up in the middle of a run.
+        """
+        if rollout.get(("next", "success"), None) is not None:
+            rollout = rollout.exclude(("next", "success"))
         self.buffer.extend(rollout.reshape(-1))
 
     def sample(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:

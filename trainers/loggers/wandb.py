@@ -1,103 +1,22 @@
-"""Where the lines of a run go: `metrics.jsonl` always, Weights & Biases if asked for.
-
-A logger never stops a training run: what fails is said once, through the logger "trainers".
-"""
+"""Weights & Biases, with or without a network."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from trainers.config import LoggerConfig, WandbConfig
+from trainers.config import WandbConfig
 
 if TYPE_CHECKING:
     from wandb import Run
 
 log = logging.getLogger("trainers")
-
-
-class Logger(Protocol):
-    """Takes a run's metrics, one line at a time."""
-
-    def write(self, line: Mapping[str, float | int]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def make_loggers(
-    config: LoggerConfig, run_dir: Path, run_config: Mapping[str, Any]
-) -> list[Logger]:
-    """The loggers of a run: `metrics.jsonl` first, then those that the configuration names."""
-    loggers: list[Logger] = [JsonlLogger(run_dir / "metrics.jsonl")]
-    if config.wandb is not None:
-        loggers.append(WandbLogger(config.wandb, run_dir, run_config))
-    return loggers
-
-
-class JsonlLogger:
-    """Appends one strict JSON object a line; NaN and infinities, which JSON lacks, become null.
-
-    A last line that a crash cut short is dropped on opening. `load_state_dict` drops the lines
-    written after the checkpoint, so that `frames` never goes back in a resumed run.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._end = 0  # where the last complete line ends
-        self._warned = False
-        with self._warn_once():
-            self._trim()
-
-    def write(self, line: Mapping[str, float | int]) -> None:
-        strict = {key: value if math.isfinite(value) else None for key, value in line.items()}
-        data = json.dumps(strict).encode() + b"\n"
-        # Opened for each line: a disk that is full now may have room for the next one.
-        with self._warn_once():
-            with self._path.open("ab") as file:
-                self._end = min(self._end, file.tell())
-                file.truncate(self._end)  # the half line of a write that failed
-                file.write(data)
-            self._end += len(data)
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def state_dict(self) -> dict[str, int]:
-        return {"bytes": self._end}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        offset = state["bytes"]
-        if self._end < offset:
-            log.warning(
-                "%s is shorter (%d bytes) than at the checkpoint (%d): some of its lines are lost",
-                *(self._path, self._end, offset),
-            )
-        with self._warn_once():
-            self._trim(offset)
-
-    def _trim(self, limit: int | None = None) -> None:
-        """Cuts the file after the last line that is complete within `limit` bytes."""
-        if self._path.exists():
-            self._end = self._path.read_bytes()[:limit].rfind(b"\n") + 1
-            os.truncate(self._path, self._end)
-
-    @contextmanager
-    def _warn_once(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if not self._warned:
-                log.warning("cannot write %s, training goes on without it: %s", self._path, error)
-            self._warned = True
-
 
 # Seconds without an answer from the server before a start goes offline, an end gives up.
 WANDB_TIMEOUT = 20
@@ -147,6 +66,10 @@ def _start_wandb(config: WandbConfig, run_dir: Path, run_config: Mapping[str, An
         init_timeout=WANDB_TIMEOUT,
         finish_timeout=WANDB_TIMEOUT,
     )
+    # wandb writes what it has every 15 seconds, and a killed run takes with it what is not written.
+    # The setting is no part of its promised interface: a version may lack it.
+    if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
+        settings.x_transaction_log_flush_interval = 1.0
     wandb.setup(settings)  # before the first chance to print or to prompt
     run_id = _wandb_id(run_dir)
 

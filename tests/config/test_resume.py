@@ -160,6 +160,41 @@ def test_the_horizon_of_a_schedule_is_part_of_the_run(started: TrainConfig) -> N
         _resume("resume=run", "total_frames=2_000_000")
 
 
+@pytest.fixture
+def started_ppo() -> TrainConfig:
+    """The configuration of a run of PPO in `run/`, unlike its preset's."""
+    line = ["algo=ppo", "env=Pendulum", "run_dir=run", "network.hidden=[8]", "algo.beta=2"]
+    (config,) = preflight([*line, "algo.loss=kl", "algo.frames_per_batch=64"]).configs
+    Path("run").mkdir()
+    save_config(config, Path("run/config.yaml"))
+    return config
+
+
+@pytest.mark.parametrize("line", ["resume=run", "resume=run algo=ppo", "resume=auto run_dir=run"])
+def test_a_run_of_ppo_comes_back(line: str, started_ppo: TrainConfig) -> None:
+    resumed, notes = _resume(*line.split())
+    assert _same_run(resumed) == _same_run(started_ppo)
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("total_frames=200_000", "total_frames"),  # its learning rate falls over all of them
+        ("algo.loss=clip", "algo.loss"),
+        ("algo.entropy_coeff=0.5", "algo.entropy_coeff"),
+        ("network.activation=relu", "network.activation"),
+    ],
+)
+@pytest.mark.usefixtures("started_ppo")
+def test_changes_of_a_run_of_ppo_need_a_word(change: str, key: str) -> None:
+    with pytest.raises(ConfigError, match="resume_override=true") as caught:
+        _resume("resume=run", change)
+    assert caught.value.key == key
+    _, notes = _resume("resume=run", change, "resume_override=true")
+    assert [note.partition(":")[0] for note in notes] == [key]
+
+
 @pytest.mark.usefixtures("started")
 @pytest.mark.parametrize(
     ("line", "said"),

@@ -15,6 +15,8 @@ from trainers.config import (
     AlgoConfig,
     EnvConfig,
     LoggerConfig,
+    NetworkConfig,
+    PPOConfig,
     SACConfig,
     TrainConfig,
     WandbConfig,
@@ -111,3 +113,30 @@ def test_the_command_line_wins_over_the_preset() -> None:
     assert (config.total_frames, config.algo) == (7, SACConfig(lr=1e-3, init_random_frames=1_000))
     (config,) = preflight(["env=Pendulum", "~preset"]).configs
     assert (config.total_frames, config.algo) == (1_000_000, SACConfig())
+
+
+def test_an_algorithm_brings_the_networks_it_is_used_to() -> None:
+    small, large = NetworkConfig(hidden=[64, 64], activation="tanh"), NetworkConfig()
+    for line, expected in [("algo=ppo", small), ("algo=sac", large), ("", large)]:
+        assert preflight(line.split()).configs[0].network == expected
+    (config,) = preflight(["algo=ppo", "env=Pendulum", "network.hidden=[8]"]).configs
+    assert config.network == NetworkConfig(hidden=[8], activation="tanh")
+    jobs = preflight(["--multirun", "algo=ppo,sac"]).configs
+    assert [job.network for job in jobs] == [small, large]
+
+
+PPO_PRESETS = sorted(CONFIG_DIR.glob("preset/ppo_*.yaml"))
+
+
+@pytest.mark.parametrize("path", PPO_PRESETS, ids=lambda p: p.stem)
+def test_every_preset_of_ppo_is_found_and_loses_to_the_command_line(path: Path) -> None:
+    env = f"env={path.stem.partition('_')[2]}"
+    preset = _read(f"preset/{path.name}")
+    (config,) = preflight(["algo=ppo", env]).configs
+    assert config.total_frames == preset["total_frames"]
+    for key, value in preset.get("algo", {}).items():
+        assert getattr(config.algo, key) == value
+    (config,) = preflight(["algo=ppo", env, "total_frames=7", "algo.lr=5e-4"]).configs
+    assert (config.total_frames, config.algo.lr) == (7, 5e-4)  # type: ignore[attr-defined]
+    (config,) = preflight(["algo=ppo", env, "~preset"]).configs
+    assert (config.total_frames, config.algo) == (1_000_000, PPOConfig())

@@ -23,13 +23,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SCRIPT = ROOT / "scripts" / "train.py"
 
-TINY = (
+_SHORT = (
     "env=Pendulum",
     "env.max_episode_steps=25",
     "network.hidden=[16,16]",
-    "algo.batch_size=16",
-    "algo.buffer_size=1000",
-    "algo.init_random_frames=40",
     "total_frames=160",
     "log.interval=50",
     "eval.interval=60",
@@ -37,6 +34,11 @@ TINY = (
     "checkpoint.interval=64",
     "threads=1",
     "device=cpu",
+)
+TINY = (*_SHORT, "algo.batch_size=16", "algo.buffer_size=1000", "algo.init_random_frames=40")
+TINY_PPO = (
+    *("algo=ppo", *_SHORT, "algo.frames_per_batch=32"),
+    *("algo.minibatch_size=8", "algo.num_epochs=3", "algo.lr=1e-2"),
 )
 
 # What differs between two equal runs: the time they took, and the log's length with it.

@@ -158,7 +158,7 @@ class FastSACLoss(SACLoss):
         """
         if value_type not in (None, ValueEstimators.TD0):
             raise NotImplementedError(f"FastSACLoss knows TD0 only, got {value_type}: use SACLoss")
-        return super().make_value_estimator(value_type, **hyperparams)  # type: ignore[arg-type]  # None will do
+        return super().make_value_estimator(ValueEstimators.TD0, **hyperparams)
 
     @property
     def _gamma(self) -> Any:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import torch
-from torchrl.data import Categorical, LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.modules import ValueOperator
 from torchrl.objectives import SACLoss
 
@@ -20,25 +19,7 @@ from trainers.algorithms.common import keeping_settings
 from trainers.collectors import GymCollector
 from trainers.config import ConfigError, PPOConfig, SACConfig, TrainConfig
 from trainers.envs import Envs
-from trainers.hooks import (
-    Checkpoint,
-    EarlyStop,
-    Evaluate,
-    LogEpisodes,
-    LogGradNorm,
-    LogLearningRates,
-    LogLosses,
-    LogScalar,
-    LogTimings,
-    LogUpdateRatio,
-    ProgressBar,
-    StopAfter,
-    WriteMetrics,
-    norm,
-)
-from trainers.loggers import make_loggers
 from trainers.losses.sac import CriticwiseSACLoss, FastSACLoss
-from trainers.metrics import STATISTICS
 from trainers.networks import (
     ActingPolicy,
     NoisyPolicy,
@@ -49,8 +30,6 @@ from trainers.networks import (
 )
 from trainers.samplers import Prioritized
 from trainers.seeding import seed_everything
-from trainers.stages import Stage
-from trainers.timetable import every
 from trainers.trainer import Trainer
 
 
@@ -173,73 +152,6 @@ BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {
     "sac": build_sac,
 }
 ALGORITHMS = {"ppo": ppo, "sac": sac}
-
-
-def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
-    """Register what watches a run: metrics, evaluation, progress bar, checkpoints."""
-    trainer, log = built.trainer, config.log
-    warm_up = getattr(config.algo, "init_random_frames", 0)
-    parameters = [p for phase in trainer.phases for p in phase.parameters()]
-    writer = WriteMetrics(make_loggers(config.logger, run_dir, config.to_dict()), log.interval)
-    evaluate = Evaluate(
-        built.policy,
-        partial(Envs, replace(config.env, backend="sync")),
-        episodes=config.eval.episodes,
-        seed=config.eval.seed,
-        deterministic=config.eval.deterministic,
-        best_dir=run_dir / "best" if config.checkpoint.best else None,
-    )
-    save = Checkpoint(run_dir / "checkpoints", config.checkpoint.keep)
-    save_due = every(config.checkpoint.interval)
-
-    on = trainer.register_hook
-    if log.episodes:
-        on(Stage.POST_COLLECT, LogEpisodes())
-    if log.reward:
-        on(Stage.POST_COLLECT, LogScalar(("next", "reward"), "train/reward", STATISTICS))
-    if log.done_rate:
-        on(Stage.POST_COLLECT, LogScalar(("next", "done"), "train/done_rate"))
-    if log.norms:
-        if not isinstance(trainer.collector.envs.action_spec, Categorical):
-            on(Stage.POST_COLLECT, LogScalar("action", "train/action_norm", of=norm))
-        on(Stage.POST_COLLECT, LogScalar("observation", "train/observation_norm", of=norm))
-    if log.grad_norm:
-        on(Stage.POST_BACKWARD, LogGradNorm(parameters))
-    if log.losses:
-        on(Stage.POST_OPTIM, LogLosses())
-    if log.lr:
-        on(Stage.POST_STEPS, LogLearningRates())
-    if log.update_ratio:
-        on(Stage.POST_STEPS, LogUpdateRatio(warm_up))
-    timings = LogTimings()
-    if log.timings:
-        on(Stage.POST_COLLECT, timings.collected)
-        on(Stage.POST_STEPS, timings.updated)
-    on(Stage.POST_STEPS, evaluate, when=every(config.eval.interval))
-    on(Stage.SHUTDOWN, evaluate.final)
-    on(Stage.POST_STEPS, writer)  # after every hook that adds to a line
-    on(Stage.SHUTDOWN, writer.finish)
-    if config.early_stop.metric is not None:
-        early_stop = EarlyStop(writer, config.early_stop)
-        on(Stage.SETUP, early_stop.resume)
-        on(Stage.POST_STEPS, early_stop)  # after the line was written
-        on(Stage.SHUTDOWN, early_stop.close)
-    if config.progress:
-        bar = ProgressBar(writer)
-        on(Stage.SETUP, bar.open)
-        on(Stage.POST_STEPS, bar)
-        on(Stage.SHUTDOWN, bar.close)
-    if config.max_seconds is not None:
-        limit = StopAfter(config.max_seconds)
-        on(Stage.SETUP, limit.start)
-        on(Stage.POST_STEPS, limit)
-    # The first one at frame 0: a run that dies early can be resumed as well.
-    on(Stage.SETUP, save, when=lambda t: t.frames == 0 and config.checkpoint.interval > 0)
-    on(Stage.CHECKPOINT, save, when=lambda t: t.ending or save_due(t))
-    if log.timings:
-        on(Stage.SETUP, timings.start)
-        on(Stage.CHECKPOINT, timings.start)
-    return save
 
 
 def _device(config: TrainConfig) -> torch.device:

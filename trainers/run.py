@@ -42,7 +42,8 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     load_plugins(config.plugins)
     check_env_id(config.env)
     _set_threads(config)
-    from trainers.build import build, observe
+    from trainers.build import build
+    from trainers.observe import observe
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer it makes
     if resume_from == run_dir and (end := _finished(config, run_dir)) is not None:

@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 from torchrl.data import Categorical, LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.modules import ValueOperator
 from torchrl.objectives import SACLoss
 
 from trainers import plugins
@@ -28,6 +29,7 @@ from trainers.hooks import (
     LogLearningRates,
     LogLosses,
     LogScalar,
+    LogTimings,
     LogUpdateRatio,
     ProgressBar,
     StopAfter,
@@ -35,9 +37,17 @@ from trainers.hooks import (
     norm,
 )
 from trainers.loggers import make_loggers
-from trainers.losses.sac import FastSACLoss
+from trainers.losses.sac import CriticwiseSACLoss, FastSACLoss
 from trainers.metrics import STATISTICS
-from trainers.networks import ActingPolicy, StateActionValue, TanhNormalActor, critic_ensemble
+from trainers.networks import (
+    ActingPolicy,
+    NoisyPolicy,
+    StateActionValue,
+    StateValue,
+    TanhNormalActor,
+    critic_ensemble,
+)
+from trainers.samplers import Prioritized
 from trainers.seeding import seed_everything
 from trainers.stages import Stage
 from trainers.timetable import every
@@ -93,16 +103,23 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     if isinstance(critic, torch.nn.Module):  # else a list of all of them
         critic = [critic, *(make_critic(*sizes) for _ in range(algo.num_critics - 1))]
     critics = [each.to(device) for each in critic_ensemble(critic)]
-    fast = FastSACLoss.fits(actor, critics, algo.skip_done_states)
-    if algo.loss_module not in (None, "torchrl"):
+    value = None
+    if algo.value_network:
+        module = StateValue(sizes[0], network.hidden, network.activation).to(device)
+        value = ValueOperator(module, ["observation"])
+    if algo.loss_module == "torchrl":
+        loss_class = SACLoss
+    elif algo.loss_module is not None:
         loss_class = plugins.losses.get(algo.loss_module)
     else:
-        loss_class = FastSACLoss if fast and algo.loss_module is None else SACLoss
-    loss = sac.make_loss(actor, critics, spec, algo, loss_class)
+        fast = FastSACLoss.fits(actor, critics, algo)
+        loss_class = FastSACLoss if fast else CriticwiseSACLoss
+    loss = sac.make_loss(actor, critics, spec, algo, loss_class, value)
     policy = ActingPolicy(actor)  # the loss trains these very parameters
+    noise = algo.exploration_noise
     collector = GymCollector(
         envs,
-        policy,
+        NoisyPolicy(policy, spec, noise) if noise > 0 else policy,
         seed=config.seed,
         frames_per_batch=algo.frames_per_batch,
         init_random_frames=algo.init_random_frames,
@@ -119,7 +136,7 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         total_frames=config.total_frames,
         config=algo,
     )
-    return Built(trainer, policy, partial(sac.keeping_settings, loss, optimizer))
+    return Built(trainer, policy, partial(keeping_settings, loss, optimizer, sac.SETTINGS))
 
 
 def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
@@ -148,9 +165,7 @@ def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         config=algo,
         normalizer=networks.norm,
     )
-    return Built(
-        trainer, networks.actor, partial(keeping_settings, [loss], optimizer, ppo.SETTINGS)
-    )
+    return Built(trainer, networks.actor, partial(keeping_settings, loss, optimizer, ppo.SETTINGS))
 
 
 BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {
@@ -196,6 +211,10 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
         on(Stage.POST_STEPS, LogLearningRates())
     if log.update_ratio:
         on(Stage.POST_STEPS, LogUpdateRatio(warm_up))
+    timings = LogTimings()
+    if log.timings:
+        on(Stage.POST_COLLECT, timings.collected)
+        on(Stage.POST_STEPS, timings.updated)
     on(Stage.POST_STEPS, evaluate, when=every(config.eval.interval))
     on(Stage.SHUTDOWN, evaluate.final)
     on(Stage.POST_STEPS, writer)  # after every hook that adds to a line
@@ -217,6 +236,9 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     # The first one at frame 0: a run that dies early can be resumed as well.
     on(Stage.SETUP, save, when=lambda t: t.frames == 0 and config.checkpoint.interval > 0)
     on(Stage.CHECKPOINT, save, when=lambda t: t.ending or save_due(t))
+    if log.timings:
+        on(Stage.SETUP, timings.start)
+        on(Stage.CHECKPOINT, timings.start)
     return save
 
 
@@ -248,4 +270,7 @@ def _replay_buffer(algo: SACConfig, device: torch.device) -> ReplayBuffer:
     else:
         where = device if algo.storage == "device" else torch.device("cpu")
         storage = LazyTensorStorage(algo.buffer_size, device=where)
-    return ReplayBuffer(storage=storage, batch_size=algo.batch_size)
+    sampler = None  # uniform
+    if algo.prioritized:
+        sampler = Prioritized(algo.buffer_size, algo.priority_alpha, algo.priority_beta)
+    return ReplayBuffer(storage=storage, sampler=sampler, batch_size=algo.batch_size)

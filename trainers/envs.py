@@ -129,7 +129,7 @@ class Envs:
         self._stepped = None
         success = infos.get("is_success")
         if success is not None:
-            success = success.reshape(self.num_envs, -1).astype(bool).all(1)
+            success = success.reshape(self.num_envs, -1).all(1)
         self.success = success
         return _float32(observation), reward, terminated, truncated
 

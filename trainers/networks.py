@@ -120,6 +120,17 @@ class StateActionValue(nn.Module):
         return self.net(torch.cat([observation, action], -1))
 
 
+class StateValue(nn.Module):
+    """V(s): an MLP, ``[..., n] -> [..., 1]``."""
+
+    def __init__(self, num_observations: int, hidden: Sequence[int], activation: str) -> None:
+        super().__init__()
+        self.net = mlp(num_observations, 1, hidden, activation)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.net(observation)
+
+
 class TanhNormalActor(ProbabilisticActor):
     """A Gaussian squashed into the bounds of the actions (Haarnoja et al. 2018, appendix C).
 
@@ -241,3 +252,25 @@ class ActingPolicy(nn.Module):
         deterministic = exploration_type() is ExplorationType.DETERMINISTIC
         act = self.actor.mode if deterministic else self.actor.sample
         return data.set("action", act(data["observation"]))
+
+
+class NoisyPolicy(nn.Module):
+    """Adds Gaussian noise to a policy's actions, clipped to their bounds: for collection only.
+
+    Args:
+        policy: writes ``action``.
+        spec: the bounded spec of the actions.
+        std: of the noise, where every action's range counts as [-1, 1].
+    """
+
+    def __init__(self, policy: nn.Module, spec: Any, std: float) -> None:
+        super().__init__()
+        self.policy = policy
+        self._low, self._high = spec.space.low, spec.space.high
+        self._scale = std * (self._high - self._low) / 2
+
+    def forward(self, data: TensorDictBase) -> TensorDictBase:
+        """Write ``action`` for the observations in ``data``."""
+        action = self.policy(data)["action"]
+        noisy = torch.addcmul(action, self._scale, torch.randn_like(action))
+        return data.set("action", noisy.clamp(self._low, self._high))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from torch.optim import Adam
 from torchrl.collectors import Collector
 from torchrl.data import LazyTensorStorage, ReplayBuffer, TensorDictReplayBuffer
 from torchrl.envs import GymEnv
-from torchrl.objectives import HardUpdate, SACLoss, SoftUpdate
+from torchrl.objectives import HardUpdate, SACLoss, SoftUpdate, ValueEstimators
+from torchrl.objectives.value import TD0Estimator, TDLambdaEstimator
 
 from trainers import checkpoint, seeding
 from trainers.algorithms.sac import SACTrainer, make_loss, make_optimizer
@@ -38,11 +40,15 @@ from trainers.hooks import (
     LogLearningRates,
     LogLosses,
     LogScalar,
+    NStepReturns,
+    PrioritizedReplay,
     Replay,
     TargetUpdate,
     WriteMetrics,
 )
-from trainers.networks import StateActionValue, TanhNormalActor, critic_ensemble
+from trainers.losses.sac import CriticwiseSACLoss, FastSACLoss
+from trainers.networks import ActingPolicy, StateActionValue, TanhNormalActor, critic_ensemble
+from trainers.samplers import Prioritized
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 from trainers.updates import UpdateRatio
@@ -237,6 +243,115 @@ def test_targets_follow_softly_or_hard(make: Any) -> None:
     assert owner(make(tiny_sac(algo={"delay_qvalue": False})), TargetUpdate) is None
 
 
+FORMS: dict[str, dict[str, Any]] = {
+    "the first version": {"value_network": True},
+    "prioritized": {"prioritized": True},
+    "prioritized, reduction none": {"prioritized": True, "reduction": "none"},
+    "prioritized, n-step": {"prioritized": True, "n_steps": 3},
+    "prioritized, the first": {"prioritized": True, "value_network": True, "n_steps": 2},
+    "n-step": {"n_steps": 3},
+    "td1": {"value_estimator": "td1", "slice_length": 4},
+    "td_lambda": {"value_estimator": "td_lambda", "slice_length": 2, "lmbda": 0.8},
+    "the first, td_lambda": {
+        "value_estimator": "td_lambda", "slice_length": 2, "value_network": True,
+    },
+    "sum": {"reduction": "sum"},
+    "noise": {"exploration_noise": 0.1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+def test_every_form_learns(make: Any, form: dict[str, Any]) -> None:
+    trainer = make(tiny_sac(algo=form))
+    trainer.register_hook("post_optim", LogLosses())
+    before = parameters(sac_loss(trainer))
+    trainer.train()
+    assert not any(map(torch.equal, before, parameters(sac_loss(trainer))))
+    line = trainer.metrics.flush()
+    expected = {"loss/actor", "loss/qvalue", "loss/alpha", "loss/qvalue_0", "loss/qvalue_1"}
+    expected |= {"loss/value"} if "value_network" in form else set()
+    assert line.keys() == expected | {"train/alpha", "train/entropy"}
+
+
+def test_importance_weights_weigh_all_losses(make: Any) -> None:
+    """Without a reduction they are multiplied, averaged over the batch, and nothing else."""
+    trainer = make(tiny_sac(algo={"prioritized": True, "reduction": "none"}, total_frames=20))
+    loss, (phase,) = sac_loss(trainer), trainer.phases
+    each: dict[str, torch.Tensor] = {}
+
+    def twice(batch: Any) -> Any:
+        torch.manual_seed(trainer.updates)
+        each.update(loss(batch.exclude("priority_weight")))
+        torch.manual_seed(trainer.updates)
+        return loss(batch)
+
+    def compare(trainer: Trainer, batch: Any, losses: Any) -> None:
+        weights = batch["priority_weight"]
+        assert weights.max() <= 1
+        assert weights.min() < weights.max() or trainer.updates < 3
+        for key in ("loss_actor", "loss_qvalue", "loss_alpha"):
+            torch.testing.assert_close(losses[key], (weights * each[key]).mean(), rtol=1e-5, atol=0)
+        seen.append(trainer.updates)
+
+    seen: list[int] = []
+    phase.loss = twice
+    trainer.register_hook("post_loss", compare)
+    trainer.train()
+    assert seen == list(range(10))
+
+
+def test_priorities_are_the_errors_of_the_last_update(make: Any) -> None:
+    trainer = make(tiny_sac(algo={"prioritized": True, "priority_alpha": 1.0}))
+    replay = owner(trainer, PrioritizedReplay)
+
+    def compare(trainer: Trainer, batch: Any, losses: Any) -> None:
+        priorities = replay.state_dict()["sampler"]["priorities"]
+        told = dict(zip(batch["index"].tolist(), batch["td_error"].tolist(), strict=True))
+        assert [priorities[i] for i in told] == pytest.approx(list(told.values()), abs=1e-6)
+
+    trainer.register_hook("post_optim", compare)
+    trainer.train()
+    assert replay.buffer.sampler.beta == 1.0
+
+
+def test_targets_after_several_steps_are_torchrl_s(make: Any) -> None:
+    runs = []
+    for loss_module in (None, "torchrl"):
+        algo = {"n_steps": 3, "prioritized": True, "lr": 0.01, "loss_module": loss_module}
+        env = env_config("Pendulum-v1", num_envs=2, max_episode_steps=5)
+        trainer = make(tiny_sac(env, algo, total_frames=22))
+        losses: list[dict[str, float]] = []
+
+        def note(trainer: Trainer, batch: Any, terms: Any, losses: Any = losses) -> None:
+            assert set(batch["steps_to_next_obs"].flatten().tolist()) <= {1, 2, 3}
+            losses.append({k: float(v) for k, v in terms.items() if k.startswith("loss_")})
+
+        trainer.register_hook("post_optim", note)
+        trainer.train()
+        runs.append(losses)
+    for ours, theirs in zip(*runs, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+
+
+def test_noise_is_for_collection_only(make: Any) -> None:
+    """Where the policy has not moved yet, only the noise makes the difference."""
+    frozen = {"lr": 1e-12, "utd_ratio": 0.01, "init_random_frames": 0}
+    actions = []
+    for noise in (0.0, 0.5):
+        built = build(tiny_sac(algo={**frozen, "exploration_noise": noise}))
+        assert type(built.policy) is ActingPolicy
+        built.policy.actor.sample = lambda observation: torch.zeros(len(observation), 1)  # type: ignore
+        collected: list[torch.Tensor] = []
+        built.trainer.register_hook(
+            "post_collect", lambda trainer, rollout, c=collected: c.append(rollout["action"])
+        )
+        built.trainer.train()
+        actions.append(torch.cat(collected).flatten())
+    assert actions[0].abs().max() == 0.0
+    assert 0.2 < actions[1].std() < 0.8
+    assert actions[1].abs().max() <= 1.0
+
+
 # --------------------------------------------------------------- what cannot act
 
 
@@ -267,7 +382,7 @@ class Parts:
         self.actor = TanhNormalActor(3, spec, [8], "relu")
         critics = critic_ensemble(StateActionValue(3, 1, [8], "relu"))
         self.loss = make_loss(self.actor, critics, spec, SACConfig(), loss_class)
-        self.collector = Collector(
+        self.collector: Any = Collector(
             env,
             self.actor,
             frames_per_batch=4,
@@ -275,10 +390,10 @@ class Parts:
             init_random_frames=12,
             auto_register_policy_transforms=False,
         )
-        self.buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(100), batch_size=8)
+        self.buffer: Any = TensorDictReplayBuffer(storage=LazyTensorStorage(100), batch_size=8)
         self.optimizer = make_optimizer(self.loss, SACConfig())
 
-    def sac(self, **given: Any) -> SACTrainer:
+    def sac(self, target_update: Any = None, **algo: Any) -> SACTrainer:
         """Trained with SAC's timetable."""
         return SACTrainer(
             collector=self.collector,
@@ -286,8 +401,8 @@ class Parts:
             optimizer=self.optimizer,
             replay_buffer=self.buffer,
             total_frames=40,
-            config=SACConfig(batch_size=8, init_random_frames=12),
-            **given,
+            config=SACConfig(batch_size=8, init_random_frames=12, **algo),
+            target_update=target_update,
         )
 
 
@@ -427,6 +542,113 @@ def test_the_arguments_are_few() -> None:
     parts.collector.shutdown()
 
 
+def renamed(loss: Any) -> Any:
+    """A loss that looks elsewhere for everything."""
+    loss.set_keys(
+        reward="score", done="over", terminated="dead", priority="surprise", priority_weight="w"
+    )
+    return loss
+
+
+def rename(rollout: Any) -> Any:
+    names = {"reward": "score", "done": "over", "terminated": "dead"}
+    for old, new in names.items():
+        rollout["next"].rename_key_(old, new)
+    return rollout
+
+
+class Renaming:
+    """A collector whose rollouts have names of their own."""
+
+    def __init__(self, collector: Any) -> None:
+        self.collector = collector
+
+    def __iter__(self) -> Iterator[Any]:
+        return (rename(rollout.copy()) for rollout in self.collector)
+
+
+@pytest.mark.parametrize("loss_class", [SACLoss, FastSACLoss, CriticwiseSACLoss])
+@pytest.mark.parametrize("algo", [{}, {"n_steps": 3, "prioritized": True}], ids=["plain", "other"])
+def test_renamed_keys_train_alike(loss_class: Any, algo: dict[str, Any]) -> None:
+    learned = []
+    for own_names in (False, True):
+        parts = Parts(loss_class=loss_class)
+        if algo:
+            parts.buffer = ReplayBuffer(
+                storage=LazyTensorStorage(100), sampler=Prioritized(100, 0.6, 0.4), batch_size=8
+            )
+        if own_names:
+            parts.loss, parts.collector = renamed(parts.loss), Renaming(parts.collector)
+        trainer = parts.sac(**algo)
+        before = parameters(parts.loss)
+        seeding.seed_everything(3)
+        trainer.train()
+        learned.append(parameters(parts.loss))
+        assert not any(map(torch.equal, before, learned[-1]))
+    assert_same(*learned)
+
+
+@pytest.mark.parametrize("loss_class", [SACLoss, FastSACLoss, CriticwiseSACLoss])
+def test_selected_outputs_train(loss_class: Any) -> None:
+    parts = Parts(loss_class=loss_class)
+    parts.loss.select_out_keys("loss_actor", "loss_qvalue")
+    trainer = parts.sac()
+    trainer.register_hook("post_optim", LogLosses())
+    alpha, before = parts.loss.log_alpha.item(), parameters(parts.actor)
+    trainer.train()
+    assert parts.loss.log_alpha.item() == alpha  # nothing teaches it
+    assert not any(map(torch.equal, before, parameters(parts.actor)))
+    assert trainer.metrics.flush().keys() == {"loss/actor", "loss/qvalue"}
+
+
+def test_a_value_estimator_of_its_own_trains() -> None:
+    parts = Parts()
+    parts.loss.make_value_estimator(TD0Estimator, gamma=0.25, value_network=None)
+    trainer = parts.sac(n_steps=3)
+    trainer.train()
+    hook = owner(trainer, NStepReturns)
+    assert hook.discounts.tolist() == [1.0, 0.25, 0.0625]
+
+
+@pytest.mark.parametrize("kind", [ValueEstimators.TD1, ValueEstimators.TDLambda, TDLambdaEstimator])
+def test_estimators_over_time_need_slices(kind: Any) -> None:
+    parts = Parts()
+    given = {} if isinstance(kind, ValueEstimators) else {"value_network": None, "lmbda": 0.9}
+    parts.loss.make_value_estimator(kind, gamma=0.9, **given)
+    with pytest.raises(ConfigError, match=r"slice_length.*follows episodes over time"):
+        parts.sac()
+    trainer = parts.sac(value_estimator="td_lambda", slice_length=4)
+    trainer.register_hook("post_optim", lambda t, batch, losses: shapes.append(batch.batch_size))
+    shapes: list[Any] = []
+    trainer.train()
+    assert set(shapes) == {(2, 4)}
+
+
+def test_an_estimator_over_time_by_default_needs_slices_too() -> None:
+    class Mine(SACLoss):
+        default_value_estimator = ValueEstimators.TDLambda
+
+    parts = Parts()
+    parts.loss.__class__ = Mine
+    parts.loss._value_estimator = None
+    with pytest.raises(ConfigError, match=r"TDLambda follows episodes"):
+        parts.sac()
+    parts.collector.shutdown()
+
+
+def test_a_prioritized_buffer_is_seen() -> None:
+    parts = Parts()
+    parts.buffer = ReplayBuffer(
+        storage=LazyTensorStorage(100), sampler=Prioritized(100, 0.6, 0.4), batch_size=8
+    )
+    trainer = parts.sac()
+    trainer.train()
+    priorities = owner(trainer, PrioritizedReplay).state_dict()["sampler"]["priorities"]
+    assert len(set(priorities.tolist())) > 8
+    with pytest.raises(ValueError, match="needs a buffer with a PrioritizedSampler"):
+        Parts().sac(prioritized=True)
+
+
 # ------------------------------------------------------------------------ resume
 
 
@@ -441,8 +663,19 @@ def test_a_resumed_run_is_the_straight_run(
 ) -> None:
     """Three updates a frame, so that most updates lie between two others that are due."""
     env = env_config("Pendulum-v1", num_envs=num_envs, backend=backend, max_episode_steps=6)
-    algo = {"utd_ratio": 3.0, "lr_schedule": "linear", "buffer_size": 15, "lr": 0.01}
-    config = tiny_sac(env, {**algo, "init_random_frames": 8}, total_frames=20)
+    assert_resumes(env, {}, at, count, tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+@pytest.mark.parametrize(("at", "count"), [("frames", 16), ("updates", 23)])
+def test_every_form_resumes_exactly(form: Any, at: str, count: int, tmp_path: Path) -> None:
+    env = env_config("Pendulum-v1", num_envs=2, max_episode_steps=6)
+    assert_resumes(env, form, at, count, tmp_path)
+
+
+def assert_resumes(env: Any, algo: dict[str, Any], at: str, count: int, tmp_path: Path) -> None:
+    settings = {"utd_ratio": 3.0, "lr_schedule": "linear", "buffer_size": 15, "lr": 0.01}
+    config = tiny_sac(env, {**settings, "init_random_frames": 8, **algo}, total_frames=20)
     straight, all_lines = watched(config)
     straight.train()
     assert len(straight.state_dict()["hooks"]["replay"]["frames"]["observation"]) == 15

@@ -16,9 +16,9 @@ algo=[sac,sac]                         | algo:                  | one of ppo, sa
 algo=null                              | algo: got null         | one of ppo, sac
 env=Hoper                              | env: got "Hoper"       | did you mean Hopper?
 env=halfcheetah                        | env:                   | did you mean HalfCheetah?
-env=1                                  | env: got 1             | one of Ant, HalfCheetah
-env={id:Hopper-v5}                     | env: got {"id"         | one of Ant, HalfCheetah
-env=[Hopper,Ant]                       | env: got ["Hopper"     | one of Ant, HalfCheetah
+env=1                                  | env: got 1             | one of Acrobot, Ant
+env={id:Hopper-v5}                     | env: got {"id"         | one of Acrobot, Ant
+env=[Hopper,Ant]                       | env: got ["Hopper"     | one of Acrobot, Ant
 env=gym                                | env.id: got null       | add env.id=
 env=gym env.id=5                       | env.id: got 5          | expected text
 env=gym env.id=                        | env.id: got ""         | expected text
@@ -27,6 +27,7 @@ env.backend=asynch                     | env.backend: got "asynch" | did you mea
 env.max_episode_steps=0                | env.max_episode_steps  | at least 1 or null
 env.kwargs=5                           | env.kwargs: got 5      | a mapping of names
 env.rescale_actions=1                  | env.rescale_actions    | true or false
+env.wrappers=mine                      | env.wrappers: got "mine" | write env.wrappers=[mine]
 preset=nosuch                          | preset: got "nosuch"   | sac_Ant
 preset=sac_Hoper                       | preset:                | did you mean sac_Hopper?
 logger=wandbb                          | logger:                | did you mean wandb?
@@ -59,6 +60,27 @@ algo.target_entropy=atuo               | algo.target_entropy    | did you mean a
 algo.min_alpha=2 algo.max_alpha=1      | algo.min_alpha: got 2  | at most algo.max_alpha=1
 algo.max_alpha=0.5                     | algo.alpha_init: got 1.0 | at most algo.max_alpha=0.5
 algo.min_alpha=2                       | algo.alpha_init: got 1.0 | at least algo.min_alpha=2
+algo.priority_beta=1.5                 | algo.priority_beta     | at least 0 and at most 1
+algo.priority_alpha=-1                 | algo.priority_alpha    | at least 0
+algo.exploration_noise=-0.1            | algo.exploration_noise | at least 0
+algo.n_steps=0                         | algo.n_steps: got 0    | at least 1
+algo.lmbda=0                           | algo.lmbda: got 0      | above 0 and at most 1
+algo.value_estimator=gae               | algo.value_estimator   | td0 or td1 or td_lambda
+algo.reduction=none                    | algo.reduction: got "none" | mean or sum; none leaves
+algo.reduction=avg                     | algo.reduction         | mean or sum or none
+algo.value_estimator=td1               | algo.slice_length: got null | estimator=td1 follows
+algo.value_estimator=td_lambda         | algo.slice_length: got null | a whole number at least 2
+algo.slice_length=1                    | algo.slice_length: got 1 | at least 2
+algo.slice_length=8                    | algo.slice_length: got 8 | null with algo.value_est
+algo.value_estimator=td1 algo.slice_length=9 | algo.batch_size | a multiple of algo.slice_length=9
+SLICES algo.n_steps=2                  | algo.n_steps: got 2    | 1 with algo.slice_length
+SLICES algo.prioritized=true           | algo.prioritized       | false with algo.slice_length
+SLICES algo.gamma=0                    | algo.gamma: got 0.0    | at least 1e-6
+SLICES algo.init_random_frames=31 env.num_envs=4 | algo.init_random_frames | env.num_envs=32
+SLICES algo.buffer_size=256 env.num_envs=33 | algo.buffer_size: got 256 | env.num_envs=264
+algo.value_network=true algo.batch_size=9 | algo.batch_size: got 9 | algo.num_critics=2 with
+algo.value_network=true SLICES algo.batch_size=24 | algo.batch_size | * algo.slice_length=16
+log.timings=1                          | log.timings            | true or false
 algo.frames_per_batch=6 env.num_envs=4 | algo.frames_per_batch  | a multiple of env.num_envs=4
 algo.lr_schedule=linaer                | algo.lr_schedule       | did you mean linear?
 algo.name=ppo                          | algo.alpha_lr: got null | a key of algo=sac
@@ -134,7 +156,11 @@ HalfCheetah                            | got "HalfCheetah"      | key=value
 --multirun seed=0,1 resume=taken       | resume: got "taken"    | one by one
 --multirun algo.lr=interval(0,1)       | algo.lr=interval(0,1)  | does not support
 """
-TABLE = [tuple(map(str.strip, line.split("|"))) for line in BAD.strip().splitlines()]
+SLICES = "algo.value_estimator=td1 algo.slice_length=8"
+TABLE = [
+    tuple(map(str.strip, line.split("|")))
+    for line in BAD.strip().replace("SLICES", SLICES).splitlines()
+]
 
 
 @pytest.fixture(autouse=True)

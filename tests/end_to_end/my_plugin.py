@@ -16,7 +16,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR
-from torchrl.objectives import SACLoss
+from torchrl.objectives import SACLoss, ValueEstimators
+from torchrl.objectives.value import TD0Estimator
 
 from trainers.hooks import Replay, StepLRScheduler
 from trainers.plugins import hooks, losses, networks, wrappers
@@ -100,6 +101,32 @@ class MyLoss(SACLoss):
         if len(CALLS) == int(os.environ.get("NAN_AT", "0")):
             result["loss_qvalue"] = result["loss_qvalue"] * torch.nan
         return result
+
+
+@losses.register("renamed")
+class Renamed(SACLoss):
+    """Has its own names for its errors and their weights, and does not touch alpha."""
+
+    def __init__(self, *arguments: Any, **given: Any) -> None:
+        super().__init__(*arguments, **given)
+        self.set_keys(priority="surprise", priority_weight="importance")
+        self.select_out_keys("loss_actor", "loss_qvalue")
+
+
+@losses.register("short_sighted")
+class ShortSighted(SACLoss):
+    """Brings its own value estimator."""
+
+    def __init__(self, *arguments: Any, **given: Any) -> None:
+        super().__init__(*arguments, **given)
+        self.make_value_estimator(TD0Estimator, gamma=0.25, value_network=None)
+
+
+@losses.register("far_sighted")
+class FarSighted(SACLoss):
+    """Another estimator by default."""
+
+    default_value_estimator = ValueEstimators.TDLambda
 
 
 @networks.register("my_critic")

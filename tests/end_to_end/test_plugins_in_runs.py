@@ -10,8 +10,10 @@ import pytest
 from helpers import sac_loss
 from running import HERE, ROOT, TINY, lines, script, seen_trainer, train
 from torchrl.objectives import SACLoss
+from torchrl.objectives.value import TDLambdaEstimator
 
-from trainers.losses.sac import FastSACLoss
+from trainers.hooks import PrioritizedReplay
+from trainers.losses.sac import CriticwiseSACLoss, FastSACLoss
 
 RUN = Path("run")
 MINE = (*TINY, "plugins=[my_plugin]", "run_dir=run", "total_frames=60")
@@ -29,11 +31,42 @@ def test_a_loss() -> None:
     assert lines(RUN)[-1]["train/mine"] == 42.0
 
 
+def test_a_loss_with_other_names_and_fewer_outputs() -> None:
+    mine = ("algo.loss_module=renamed", "algo.prioritized=true", "algo.n_steps=2")
+    assert train(*MINE, "hooks=[spy]", *mine) == 0
+    (replay,) = [h for h in hooks_of(seen_trainer()) if isinstance(h, PrioritizedReplay)]
+    priorities = replay.state_dict()["sampler"]["priorities"]
+    assert len(set(priorities.tolist())) > 16
+    line = lines(RUN)[-1]
+    assert {key for key in line if key.startswith("loss/")} == {"loss/actor", "loss/qvalue"}
+    assert trained().log_alpha.item() == 0.0
+
+
+def test_a_loss_with_its_own_value_estimator(capfd: pytest.CaptureFixture[str]) -> None:
+    short = ("algo.loss_module=short_sighted", "run_dir=short")
+    assert train(*MINE, "hooks=[spy]", *short, "stop_at=50") == 0
+    assert trained().value_estimator.gamma == 0.25
+    assert train("resume=short", "plugins=[my_plugin]") == 0
+    far = ("algo.loss_module=far_sighted", "run_dir=far", "hooks=[spy]")
+    capfd.readouterr()
+    assert train(*MINE, *far) == 2
+    assert "algo.slice_length: got null, expected a whole number" in capfd.readouterr().err
+    slices = ("algo.value_estimator=td_lambda", "algo.slice_length=4", "algo.gamma=0.5")
+    assert train(*MINE, *far, *slices) == 0
+    estimator = trained().value_estimator
+    assert (type(estimator), estimator.gamma) == (TDLambdaEstimator, 0.5)
+
+
+def hooks_of(trainer: Any) -> list[Any]:
+    """The owners of the trainer's hooks."""
+    return list(trainer._timetable._owners.values())
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_critic(number: int) -> None:
     mine = ("hooks=[spy]", "algo.critic=my_critic", f"algo.num_critics={number}")
     assert train(*MINE, *mine) == 0
-    assert type(trained()) is SACLoss  # the faster one is for the shipped networks
+    assert type(trained()) is CriticwiseSACLoss  # the faster one is for the shipped networks
     weight = trained().qvalue_network_params["module", "linear", "weight"]
     assert weight.shape == (number, 1, 4)
     assert len({tuple(w.flatten().tolist()) for w in weight}) == number

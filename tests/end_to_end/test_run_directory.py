@@ -128,15 +128,19 @@ def test_a_run_may_end_before_its_warm_up(tmp_path: Path) -> None:
     holds(line, EVALUATION)
 
 
-def test_max_seconds_ends_a_run(tmp_path: Path) -> None:
-    assert train(*TINY, "run_dir=run", "total_frames=1_000_000", "max_seconds=0.5") == 0
-    last = lines(tmp_path / "run")[-1]
-    assert 0 < last["frames"] < 1_000_000
-    holds(last, EVALUATION)
-    assert names(tmp_path / "run")[0].startswith(f"{last['frames']:010d}-")
+def test_max_seconds_ends_a_run_and_starts_anew_with_every_command(tmp_path: Path) -> None:
+    before = 0
+    for _ in range(2):
+        long = ("run_dir=run", "resume=auto", "total_frames=1_000_000", "max_seconds=0.5")
+        assert train(*TINY, *long) == 0
+        last = lines(tmp_path / "run")[-1]
+        assert before + 1 < last["frames"] < 1_000_000
+        holds(last, EVALUATION)
+        assert names(tmp_path / "run")[0].startswith(f"{last['frames']:010d}-")
+        before = last["frames"]
 
 
-def test_each_command_has_its_own_max_seconds(
+def test_a_run_cut_short_by_max_seconds_goes_on_as_if_it_had_not_been(
     tmp_path: Path, finished: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     at_once = ("run_dir=run", "resume=auto", "max_seconds=1e-6")  # after one iteration

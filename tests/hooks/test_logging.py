@@ -18,6 +18,7 @@ from trainers.hooks import (
     LogLearningRates,
     LogLosses,
     LogScalar,
+    LogTimings,
     LogUpdateRatio,
     WriteMetrics,
     norm,
@@ -377,3 +378,32 @@ def test_an_open_line_survives_a_resume() -> None:
     other(trainer, TensorDict())
     assert resumed.lines == straight.lines[-1:]
     assert resumed.lines[0]["time/frames_per_s"] == 3.0
+
+
+# ------------------------------------------------------------------ parts, timings
+
+
+def test_parts_of_a_loss_are_logged_beside_it() -> None:
+    trainer = stub()
+    names = ("loss_qvalue", "qvalue_0", "qvalue_1", "other_0", "qvalue_max")
+    losses = TensorDict({name: torch.tensor(float(i)) for i, name in enumerate(names)})
+    LogLosses()(trainer, TensorDict(), losses)
+    assert trainer.metrics.flush() == {
+        "loss/qvalue": 0.0,
+        "loss/qvalue_0": 1.0,
+        "loss/qvalue_1": 2.0,
+        "train/other_0": 3.0,
+        "train/qvalue_max": 4.0,
+    }
+
+
+def test_seconds_of_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two iterations; what happens between ``updated`` and ``start`` counts for neither part."""
+    clock = iter([10.0, 11.0, 15.0, 100.0, 103.0, 105.0])
+    monkeypatch.setattr("trainers.hooks.logging.time.perf_counter", lambda: next(clock))
+    trainer, timings = stub(), LogTimings()
+    for _ in range(2):
+        timings.start(trainer)
+        timings.collected(trainer, TensorDict())
+        timings.updated(trainer, TensorDict())
+    assert trainer.metrics.flush() == {"time/collect_s": 2.0, "time/update_s": 3.0}

@@ -11,12 +11,12 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.data import Bounded
 from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal, ValueOperator
-from torchrl.objectives import SACLoss
+from torchrl.objectives import SACLoss, ValueEstimators
 
 from trainers.algorithms.sac import make_loss, make_optimizer, make_target_update
 from trainers.config import SACConfig
-from trainers.losses.sac import FastSACLoss
-from trainers.networks import StateActionValue, TanhNormalActor, critic_ensemble
+from trainers.losses.sac import CriticwiseSACLoss, FastSACLoss
+from trainers.networks import StateActionValue, StateValue, TanhNormalActor, critic_ensemble
 
 OBSERVATIONS, ACTIONS, BATCH = 5, 3, 64
 UNIT = ([-1.0] * ACTIONS, [1.0] * ACTIONS)
@@ -40,9 +40,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tanh": {"activation": "tanh"},
     "silu, three layers": {"activation": "silu", "hidden": [16, 8, 16]},
     "gamma": {"gamma": 0.5},
+    "sum": {"reduction": "sum"},
+}
+
+# What the batch may bring beside the transitions.
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "weights": ("priority_weight",),
+    "steps": ("steps_to_next_obs",),
+    "weights and steps": ("priority_weight", "steps_to_next_obs"),
 }
 
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+extras = pytest.mark.parametrize("extra", EXTRAS.values(), ids=list(EXTRAS))
 
 
 def make(
@@ -59,7 +69,11 @@ def make(
     hidden = hidden or [16, 16]
     actor = TanhNormalActor(OBSERVATIONS, spec, hidden, activation)
     critic = StateActionValue(OBSERVATIONS, ACTIONS, hidden, activation)
-    loss = make_loss(actor, critic_ensemble(critic, config.num_critics), spec, config, loss_class)
+    value = None
+    if config.value_network:
+        value = ValueOperator(StateValue(OBSERVATIONS, hidden, activation), ["observation"])
+    critics = critic_ensemble(critic, config.num_critics)
+    loss = make_loss(actor, critics, spec, config, loss_class, value)
     generator = torch.Generator().manual_seed(1)
     for name, tensor in loss.state_dict().items():
         if name.startswith("target_") and isinstance(tensor, Tensor):
@@ -67,15 +81,22 @@ def make(
     return loss, config
 
 
-def batch(seed: int = 1) -> TensorDict:
+def batch(seed: int = 1, extra: tuple[str, ...] = (), length: int | None = None) -> TensorDict:
+    """Transitions; with a ``length``, slices of so many in a row."""
+    shape = [BATCH] if length is None else [BATCH // length, length]
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(BATCH, *shape, generator=generator)
+    def normal(last: int) -> Tensor:
+        return torch.randn(*shape, last, generator=generator)
 
     terminated = normal(1) > 1
+    more = {
+        "priority_weight": normal(1).sigmoid().squeeze(-1),
+        "steps_to_next_obs": (normal(1) > 0).long() + 1,
+    }
     return TensorDict(
         {
+            **{key: more[key] for key in extra},
             "observation": normal(OBSERVATIONS),
             "action": normal(ACTIONS).tanh(),
             "next": {
@@ -85,16 +106,18 @@ def batch(seed: int = 1) -> TensorDict:
                 "done": terminated | (normal(1) > 1),
             },
         },
-        [BATCH],
+        shape,
     )
 
 
-def evaluated(loss: Any) -> tuple[TensorDictBase, TensorDictBase]:
+def evaluated(
+    loss: Any, extra: tuple[str, ...] = (), length: int | None = None
+) -> tuple[TensorDictBase, TensorDictBase]:
     """The losses of a batch with fixed noise, gradients in place, and the batch."""
-    data = batch()
+    data = batch(extra=extra, length=length)
     torch.manual_seed(2)
     losses = loss(data)
-    sum(value for key, value in losses.items() if key.startswith("loss_")).backward()
+    sum(value.sum() for key, value in losses.items() if key.startswith("loss_")).backward()
     return losses, data
 
 
@@ -104,19 +127,67 @@ def near(one: Tensor, two: Tensor, tolerance: float = 1e-5) -> bool:
 
 
 @variants
-def test_losses_and_gradients(variant: dict[str, Any]) -> None:
+@extras
+def test_losses_and_gradients(variant: dict[str, Any], extra: tuple[str, ...]) -> None:
     (ours, _), (theirs, _) = make(FastSACLoss, **variant), make(SACLoss, **variant)
-    our_losses, our_batch = evaluated(ours)
-    their_losses, their_batch = evaluated(theirs)
-    assert set(our_losses.keys()) == set(their_losses.keys())
-    for key, value in their_losses.items():
+    assert_equal(ours, theirs, extra)
+
+
+SLICED: dict[str, Any] = {"slice_length": 8, "batch_size": BATCH}
+OTHER_FORMS: dict[str, dict[str, Any]] = {
+    "the second version": {},
+    "the first version": {"value_network": True},
+    "the first, nothing delayed": {"value_network": True, "delay_qvalue": False},
+    "the first, target actor": {"value_network": True, "delay_actor": True, "num_critics": 4},
+    "sum": {"reduction": "sum"},
+    "the first, sum": {"reduction": "sum", "value_network": True},
+    "none": {"reduction": "none", "prioritized": True},
+    "the first, none": {"reduction": "none", "prioritized": True, "value_network": True},
+    "td1": {"value_estimator": "td1", **SLICED},
+    "td_lambda": {"value_estimator": "td_lambda", "lmbda": 0.7, **SLICED},
+    "the first, td_lambda": {"value_estimator": "td_lambda", "value_network": True, **SLICED},
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS.values(), ids=list(OTHER_FORMS))
+@extras
+def test_a_look_at_each_critic_changes_nothing(
+    form: dict[str, Any], extra: tuple[str, ...]
+) -> None:
+    if "slice_length" in form and extra:
+        return  # slices are of single steps, drawn uniformly
+    (ours, _), (theirs, _) = make(CriticwiseSACLoss, **form), make(SACLoss, **form)
+    assert_equal(ours, theirs, extra, form.get("slice_length"))
+
+
+def assert_equal(
+    ours: Any, theirs: Any, extra: tuple[str, ...] = (), length: int | None = None
+) -> None:
+    """Losses, errors and gradients are; the critics' own losses are parts of what they sum to."""
+    our_losses, our_batch = evaluated(ours, extra, length)
+    their_losses, their_batch = evaluated(theirs, extra, length)
+    each = {f"qvalue_{index}" for index in range(theirs.num_qvalue_nets)}
+    assert set(our_losses.keys()) == set(their_losses.keys()) | each
+    for key, _ in their_losses.items():
+        value = their_losses[key]
         assert our_losses[key].shape == value.shape, key
         assert near(our_losses[key].detach(), value.detach()), key
-    assert our_batch["td_error"].shape == their_batch["td_error"].shape
-    assert near(our_batch["td_error"], their_batch["td_error"])
+    assert not any(our_losses[key].requires_grad for key in each)
+    total = torch.stack([our_losses[key] for key in each]).sum()
+    expected = their_losses["loss_qvalue"].detach().mean()
+    if theirs._version == 1 and theirs.reduction != "sum":
+        if "priority_weight" not in extra or theirs.reduction == "none":
+            assert near(total / theirs.num_qvalue_nets, expected)
+    else:
+        assert near(total, expected)
+    error = their_batch["td_error"]
+    error = error.sqrt() if theirs._version == 1 else error  # theirs is squared there
+    assert our_batch["td_error"].shape == error.shape == our_batch.batch_size
+    assert near(our_batch["td_error"], error, 1e-4)
     our_gradients, their_gradients = gradients(ours), gradients(theirs)
     assert our_gradients.keys() == their_gradients.keys()
     assert all(value.abs().max() > 0 for value in their_gradients.values())
+    assert len(their_gradients) >= 7  # weights, biases, the temperature
     for name, value in their_gradients.items():
         assert near(our_gradients[name], value), name
 
@@ -185,8 +256,16 @@ def test_it_fits_the_shipped_networks_only() -> None:
     spec = Bounded(-1.0, 1.0, (ACTIONS,))
     actor = TanhNormalActor(OBSERVATIONS, spec, [8], "relu")
     critics = critic_ensemble(StateActionValue(OBSERVATIONS, ACTIONS, [8], "relu"), 2)
-    assert FastSACLoss.fits(actor, critics, skip_done_states=False)
-    assert not FastSACLoss.fits(actor, critics, skip_done_states=True)
+    assert FastSACLoss.fits(actor, critics, SACConfig())
+    for other in (
+        SACConfig(skip_done_states=True),
+        SACConfig(value_network=True),
+        SACConfig(reduction="none", prioritized=True),
+        SACConfig(value_estimator="td1", slice_length=8),
+    ):
+        assert not FastSACLoss.fits(actor, critics, other)
+    with pytest.raises(NotImplementedError, match="TD0 only"):
+        make(FastSACLoss)[0].make_value_estimator(ValueEstimators.TDLambda)
 
     class Mine(StateActionValue):
         def forward(self, observation: Tensor, action: Tensor) -> Tensor:
@@ -195,9 +274,9 @@ def test_it_fits_the_shipped_networks_only() -> None:
     mine = Mine(OBSERVATIONS, ACTIONS, [8], "relu")
     plain = nn.Bilinear(OBSERVATIONS, ACTIONS, 1)
     for critic in (mine, plain):
-        assert not FastSACLoss.fits(actor, critic_ensemble(critic), skip_done_states=False)
+        assert not FastSACLoss.fits(actor, critic_ensemble(critic), SACConfig())
         mixed = [critics[0], ValueOperator(critic, ["observation", "action"])]
-        assert not FastSACLoss.fits(actor, mixed, skip_done_states=False)
+        assert not FastSACLoss.fits(actor, mixed, SACConfig())
 
     net = nn.Sequential(nn.Linear(OBSERVATIONS, 2 * ACTIONS), NormalParamExtractor())
     other = ProbabilisticActor(
@@ -207,4 +286,80 @@ def test_it_fits_the_shipped_networks_only() -> None:
         distribution_class=TanhNormal,
         return_log_prob=True,
     )
-    assert not FastSACLoss.fits(other, critics, skip_done_states=False)
+    assert not FastSACLoss.fits(other, critics, SACConfig())
+
+
+# ----------------------------------------------------------------- value estimators
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("estimator", "lmbda"), [("td1", 1.0), ("td_lambda", 0.7), ("td_lambda", 0.01)]
+)
+def test_targets_follow_episodes_and_not_beyond(version: int, estimator: str, lmbda: float) -> None:
+    """Against a slow recursion, with terminations and truncations in the middle of slices."""
+    form: dict[str, Any] = {"value_estimator": estimator, "lmbda": lmbda, "gamma": 0.9, **SLICED}
+    loss, _ = make(CriticwiseSACLoss, value_network=version == 1, **form)
+    data = batch(length=8)
+    following = data["next"]
+    inner = following["done"][:, 1:-1]
+    assert (inner & following["terminated"][:, 1:-1]).any()
+    assert (inner & ~following["terminated"][:, 1:-1]).any()
+
+    next_values = next_values_of(loss, data)
+    targets = targets_of(loss, data)
+    for row in range(len(data)):
+        expected = slow_targets(following[row], next_values[row], 0.9, lmbda)
+        assert targets[row].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def slow_targets(
+    following: TensorDictBase, next_values: Tensor, gamma: float, lmbda: float
+) -> list[float]:
+    """The lambda-return of every frame of a slice; the last one can only look at the next value."""
+    targets: list[float] = []
+    for step in reversed(range(len(following))):
+        reward, value = following["reward"][step].item(), next_values[step].item()
+        if following["terminated"][step]:
+            target = reward
+        elif following["done"][step] or not targets:
+            target = reward + gamma * value
+        else:
+            target = reward + gamma * ((1 - lmbda) * value + lmbda * targets[0])
+        targets.insert(0, target)
+    return targets
+
+
+def next_values_of(loss: Any, data: TensorDictBase) -> Tensor:
+    """What the networks say of the next states, drawn with the same noise as the targets."""
+    torch.manual_seed(4)
+    following = data["next"].select("observation")
+    with torch.no_grad():
+        if loss._version == 1:
+            with loss.target_value_network_params.to_module(loss.value_network):
+                return loss.value_network(following)["state_value"].squeeze(-1)
+        with loss.actor_network_params.to_module(loss.actor_network):
+            actor = (
+                loss._networks_used[0] if hasattr(loss, "_networks_used") else loss.actor_network
+            )
+            dist = actor.get_dist(following)
+            action = dist.rsample()
+            log_prob = dist.log_prob(action)
+        values = loss._vmap_qnetworkN0(
+            following.set("action", action), loss.target_qvalue_network_params
+        )["state_action_value"].squeeze(-1)
+        return (values - loss._alpha * log_prob).amin(0)
+
+
+def targets_of(loss: Any, data: TensorDictBase) -> Tensor:
+    torch.manual_seed(4)
+    if loss._version == 2:
+        return loss._compute_target_v2(data)
+    parameters = loss._cached_target_params_actor_value
+    return loss.value_estimator.value_estimate(data, target_params=parameters).squeeze(-1)
+
+
+def test_the_target_of_the_first_version_is_the_value_network_s() -> None:
+    loss, _ = make(CriticwiseSACLoss, value_network=True)
+    names = {name for name, _ in loss.named_children() if name.startswith("target_")}
+    assert names == {"target_value_network_params"}

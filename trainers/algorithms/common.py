@@ -14,12 +14,14 @@ def grouped_adam(
 ) -> Adam:
     """One Adam with a group, and a learning rate, for each kind of parameter.
 
-    A parameter is of the first kind in ``rates`` that its name contains, or else of kind ``rest``.
+    A parameter is of the kind in ``rates`` that TorchRL names it for (``actor_network_params``,
+    ``log_alpha``), or else of kind ``rest``.
     """
     groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in rates}
     for name, parameter in loss.named_parameters():
         if parameter.requires_grad:
-            groups[next((kind for kind in rates if kind in name), rest)].append(parameter)
+            network = name.split(".")[0]
+            groups[next((kind for kind in rates if kind in network), rest)].append(parameter)
     settings = [
         {"params": parameters, "name": kind, "lr": rates[kind], "initial_lr": rates[kind]}
         for kind, parameters in groups.items()
@@ -29,9 +31,7 @@ def grouped_adam(
 
 
 @contextmanager
-def keeping_settings(
-    modules: Sequence[nn.Module], optimizer: Optimizer, names: Sequence[str]
-) -> Iterator[None]:
+def keeping_settings(loss: nn.Module, optimizer: Optimizer, names: Sequence[str]) -> Iterator[None]:
     """While a checkpoint is loaded: learning rates, and the buffers called ``names``, stay as set.
 
     TorchRL keeps coefficients in buffers of its losses, torch keeps rates in the optimizer's state,
@@ -39,8 +39,7 @@ def keeping_settings(
     """
     settings = [
         (buffer, buffer.clone())
-        for module in modules
-        for name, buffer in module.named_buffers()
+        for name, buffer in loss.named_buffers()
         if name.split(".")[-1] in names
     ]
     rates = [group["initial_lr"] for group in optimizer.param_groups]

@@ -1,27 +1,34 @@
 """Soft actor-critic: off-policy, maximum entropy, continuous actions.
 
-Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", https://arxiv.org/abs/1812.05905.
+Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", https://arxiv.org/abs/1812.05905;
+with a value network their first version, "Soft Actor-Critic", https://arxiv.org/abs/1801.01290.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 from torchrl.data import Bounded, ReplayBuffer, TensorSpec
+from torchrl.data.replay_buffers.samplers import PrioritizedSampler
 from torchrl.modules import ProbabilisticActor
-from torchrl.objectives import LossModule, SACLoss
+from torchrl.objectives import LossModule, SACLoss, ValueEstimators
 from torchrl.objectives.utils import TargetNetUpdater
+from torchrl.objectives.value import GAE, TD1Estimator, TDLambdaEstimator
 
-from trainers.config import SACConfig
+from trainers.algorithms.common import grouped_adam
+from trainers.config import ConfigError, SACConfig
 from trainers.hooks import (
     AnnealLR,
     ClipGradNorm,
+    MeanLosses,
+    NStepReturns,
+    PrioritizedReplay,
     Replay,
+    Slices,
     StepUpdater,
     TargetUpdate,
     WeightSync,
@@ -31,6 +38,8 @@ from trainers.trainer import Trainer
 from trainers.updates import UpdateRatio
 
 ACTION_SPACE = "a finite Box"
+# Buffers of the loss that are settings, no part of a run's state.
+SETTINGS = ("gamma", "lmbda", "min_log_alpha", "max_log_alpha", "_target_entropy")
 
 
 def accepts(action_spec: TensorSpec) -> bool:
@@ -44,12 +53,18 @@ def make_loss(
     action_spec: TensorSpec,
     config: SACConfig,
     loss_class: Any = SACLoss,
+    value_network: nn.Module | None = None,
 ) -> Any:
     """The loss with all of ``config``'s keywords; equations 5 to 7 and 18 of the paper.
 
     ``critics`` is one network, of which the loss makes ``config.num_critics``, or a list of them.
+    With a ``value_network`` V(s) it is the first version's, whose one target is that network's.
     """
     one = isinstance(critics, nn.Module)
+    first = value_network is not None
+    version = {"value_network": value_network, "delay_value": config.delay_qvalue} if first else {}
+    if config.reduction == "none":
+        version["scalar_output_mode"] = "non_tensor"  # else alpha and entropy are left out
     loss = loss_class(
         actor,
         critics,
@@ -62,49 +77,34 @@ def make_loss(
         target_entropy=config.target_entropy,
         action_spec=action_spec,
         delay_actor=config.delay_actor,
-        delay_qvalue=config.delay_qvalue,
+        delay_qvalue=config.delay_qvalue and not first,
         separate_losses=config.separate_losses,
         skip_done_states=config.skip_done_states,
+        reduction=config.reduction,
+        **version,
     )
-    # Before anything is saved or loaded: gamma is part of the loss's state from here on.
-    loss.make_value_estimator(gamma=config.gamma)
+    # Before anything is saved or loaded: both are part of the loss's state from here on.
+    getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
+    if getattr(loss, "_value_estimator", None) is None:  # else the loss has brought its own
+        loss.make_value_estimator(*_ESTIMATORS[config.value_estimator], **_discounts(config))
     return loss
+
+
+# TD(0) goes unnamed: it is what a loss makes by itself, and one of a user's may differ.
+_OVER_TIME = (TD1Estimator, TDLambdaEstimator, GAE)
+_KINDS_OVER_TIME = (ValueEstimators.TD1, ValueEstimators.TDLambda, ValueEstimators.GAE)
+_ESTIMATORS = {"td0": (), "td1": (ValueEstimators.TD1,), "td_lambda": (ValueEstimators.TDLambda,)}
+
+
+def _discounts(config: SACConfig) -> dict[str, float]:
+    lmbda = {"lmbda": config.lmbda} if config.value_estimator == "td_lambda" else {}
+    return {"gamma": config.gamma, **lmbda}
 
 
 def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
     """One Adam with a group, and a learning rate, each for actor, critics and alpha."""
-    groups: dict[str, list[nn.Parameter]] = {"actor": [], "critic": [], "alpha": []}
-    for name, parameter in loss.named_parameters():
-        if parameter.requires_grad:
-            kind = "actor" if name.startswith("actor") else "critic"
-            groups["alpha" if "log_alpha" in name else kind].append(parameter)
     rates = {"actor": config.actor_lr, "critic": config.critic_lr, "alpha": config.alpha_lr}
-    settings = []
-    for name, parameters in groups.items():
-        rate = rates[name] or config.lr
-        group = {"params": parameters, "name": name, "lr": rate, "initial_lr": rate}
-        settings += [group] if parameters else []
-    return Adam(settings, fused=True)
-
-
-@contextmanager
-def keeping_settings(loss: nn.Module, optimizer: Optimizer) -> Iterator[None]:
-    """While a checkpoint is loaded: rates, discount and bounds stay as they are configured now.
-
-    They are buffers of the loss and entries of the optimizer, so a checkpoint brings its own; a run
-    that is resumed with ``resume_override`` wants the new ones.
-    """
-    getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
-    names = ("gamma", "min_log_alpha", "max_log_alpha", "_target_entropy")
-    settings = {n: b.clone() for n, b in loss.named_buffers() if n.split(".")[-1] in names}
-    rates = [group["initial_lr"] for group in optimizer.param_groups]
-    yield
-    for name, buffer in loss.named_buffers():
-        if name in settings:
-            buffer.copy_(settings[name])
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        if group.get("initial_lr") != rate:  # else a schedule has brought it where it is
-            group["lr"] = group["initial_lr"] = rate
+    return grouped_adam(loss, {kind: rate or config.lr for kind, rate in rates.items()})
 
 
 class SACTrainer(Trainer):
@@ -116,7 +116,8 @@ class SACTrainer(Trainer):
         optimizer: over the parameters of the loss.
         replay_buffer: any TorchRL replay buffer.
         total_frames: end of the run in frames.
-        config: everything else, in numbers; without one, batches are of the buffer's own size.
+        config: everything else, in numbers; without one, batches are of the buffer's own size. What
+            the other arguments are built with (``lr``, ``exploration_noise``) is up to them.
         target_update: TorchRL's ``SoftUpdate`` or ``HardUpdate`` instead of the configured one.
     """
 
@@ -143,27 +144,74 @@ class SACTrainer(Trainer):
         (phase,) = self.phases
         parameters = list(phase.parameters())
         device = parameters[0].device
-        replay = Replay(replay_buffer, own_batch_size or config.batch_size, device)
+        _check_estimator(loss_module, config)
+        keys = getattr(loss_module, "tensor_keys", SACLoss.default_keys())
+        replay = make_replay(
+            replay_buffer, own_batch_size or config.batch_size, device, config, keys
+        )
 
         on = self.register_hook
         on(Stage.POST_COLLECT, replay.extend)
-        on(Stage.PROCESS_OPTIM_BATCH, replay.sample)
+        if config.slice_length is not None:
+            on(Stage.PROCESS_OPTIM_BATCH, Slices(replay, config.slice_length))
+        else:
+            on(Stage.PROCESS_OPTIM_BATCH, replay.sample)
+        if config.n_steps > 1:
+            gamma = _discount(loss_module, config)
+            n_steps = NStepReturns(replay, config.n_steps, gamma, keys.reward, keys.done)
+            on(Stage.PROCESS_OPTIM_BATCH, n_steps)
         if config.lr_schedule == "linear":
             for index, each in enumerate(phase.optimizers):
                 on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
+        if config.reduction == "none":
+            on(Stage.POST_LOSS, MeanLosses())
         if config.max_grad_norm is not None:
             on(Stage.POST_BACKWARD, ClipGradNorm(parameters, config.max_grad_norm))
         if target_update is not None:
             on(Stage.POST_OPTIM, StepUpdater(target_update))
         elif _has_targets(loss_module):
             on(Stage.POST_OPTIM, make_target_update(loss_module, config))
+        if isinstance(replay, PrioritizedReplay):
+            on(Stage.POST_OPTIM, replay.update_priority)
         on(Stage.POST_STEPS, WeightSync(collector))
+
+
+def make_replay(
+    buffer: ReplayBuffer, batch_size: int, device: torch.device, config: SACConfig, keys: Any
+) -> Replay:
+    """Prioritized if the configuration or the buffer says so; ``keys`` are the loss's."""
+    time_major = config.n_steps > 1 or config.slice_length is not None
+    if not config.prioritized and not isinstance(buffer.sampler, PrioritizedSampler):
+        return Replay(buffer, batch_size, device, time_major)
+    return PrioritizedReplay(
+        buffer,
+        batch_size,
+        device,
+        time_major,
+        beta=config.priority_beta,
+        weight_key=keys.priority_weight,
+        error_key=keys.priority,
+    )
 
 
 def make_target_update(loss: LossModule, config: SACConfig) -> TargetUpdate:
     """A moving average every update, or a copy every ``target_update_interval`` updates."""
     tau = config.tau if config.target_update == "soft" else 1.0
     return TargetUpdate(loss, tau, config.target_update_interval)
+
+
+def _check_estimator(loss: Any, config: SACConfig) -> None:
+    """TD(1) and TD(lambda) take the rows of a batch for steps in time: without slices, wrongly."""
+    used = getattr(loss, "_value_estimator", None) or getattr(loss, "default_value_estimator", None)
+    if config.slice_length is None and (isinstance(used, _OVER_TIME) or used in _KINDS_OVER_TIME):
+        name = used.name if isinstance(used, ValueEstimators) else type(used).__name__
+        hint = f"{name} follows episodes over time and would take unrelated transitions for one"
+        raise ConfigError("algo.slice_length", None, "a whole number at least 2", hint)
+
+
+def _discount(loss: Any, config: SACConfig) -> float:
+    """The loss's own, where it has one."""
+    return float(getattr(getattr(loss, "_value_estimator", None), "gamma", config.gamma))
 
 
 def _has_targets(loss: Any) -> bool:

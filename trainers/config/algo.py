@@ -29,6 +29,13 @@ class AlgoConfig(Section):
         """Whether anything moves over the run's horizon, `total_frames`."""
         return self.lr_schedule != "constant"
 
+    def check_envs(self, num_envs: int) -> None:
+        """Raise a `ConfigError` for what does not fit the number of environments."""
+        frames = self.frames_per_batch
+        if frames is not None and frames % num_envs:
+            allowed = f"a multiple of env.num_envs={num_envs}"
+            raise ConfigError("algo.frames_per_batch", frames, allowed)
+
     @classmethod
     def variant(cls, data: Mapping[str, Any]) -> type[Self]:
         """The subclass whose `name` is in `data`."""

@@ -64,6 +64,7 @@ class LogConfig(Section):
     update_ratio: bool = True
     grad_norm: bool = False
     lr: bool = True
+    timings: bool = False
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,7 @@ class TrainConfig(Section):
         """What depends on several sections."""
         if self.stop_at is not None and self.stop_at > self.total_frames:
             raise ConfigError("stop_at", self.stop_at, f"at most total_frames={self.total_frames}")
-        frames = self.algo.frames_per_batch
-        if frames is not None and frames % self.env.num_envs:
-            allowed = f"a multiple of env.num_envs={self.env.num_envs}"
-            raise ConfigError("algo.frames_per_batch", frames, allowed)
+        self.algo.check_envs(self.env.num_envs)
         if self.collector.async_ and self.algo.on_policy:
             allowed = f"false: {self.algo.name} learns from what its present policy did, no other"
             raise ConfigError("collector.async", True, allowed)

@@ -12,14 +12,18 @@ from trainers.hooks.logging import (
     LogLearningRates,
     LogLosses,
     LogScalar,
+    LogTimings,
     LogUpdateRatio,
     WriteMetrics,
     norm,
 )
 from trainers.hooks.minibatches import Minibatches
 from trainers.hooks.normalization import ScaleReward, UpdateNormalizer
+from trainers.hooks.priorities import PrioritizedReplay
 from trainers.hooks.progress import ProgressBar
+from trainers.hooks.reduction import MeanLosses
 from trainers.hooks.replay import Replay
+from trainers.hooks.sequences import NStepReturns, Slices
 from trainers.hooks.targets import StepUpdater, TargetUpdate
 from trainers.hooks.weights import WeightSync
 
@@ -37,11 +41,16 @@ __all__ = [
     "LogLearningRates",
     "LogLosses",
     "LogScalar",
+    "LogTimings",
     "LogUpdateRatio",
+    "MeanLosses",
     "Minibatches",
+    "NStepReturns",
+    "PrioritizedReplay",
     "ProgressBar",
     "Replay",
     "ScaleReward",
+    "Slices",
     "StepLRScheduler",
     "StepUpdater",
     "StopAfter",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -65,22 +66,25 @@ class LogScalar:
 class LogLosses:
     """Logs all scalars of the loss, averaged over all updates of a line; at ``post_optim``.
 
-    ``loss_actor`` becomes ``loss/actor``, any other scalar (``alpha``) ``train/alpha``.
+    ``loss_actor`` becomes ``loss/actor``, a part of a loss like ``qvalue_0`` (of ``loss_qvalue``)
+    ``loss/qvalue_0``, any other scalar (``alpha``) ``train/alpha``.
     """
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
         trainer.metrics.add_scalars(
-            {_loss_name(key): value for key, value in losses.items() if value.numel() == 1}
+            {_name(key, losses): value for key, value in losses.items() if value.numel() == 1}
         )
 
 
 _SHORTER = {"kl_approx": "kl"}
 
 
-def _loss_name(key: str) -> str:
+def _name(key: str, losses: TensorDictBase) -> str:
     if key.startswith("loss_"):
         return "loss/" + key.removeprefix("loss_")
-    return f"train/{_SHORTER.get(key, key)}"
+    part_of, _, number = key.rpartition("_")
+    is_part = number.isdigit() and losses.get(f"loss_{part_of}", None) is not None
+    return f"loss/{key}" if is_part else f"train/{_SHORTER.get(key, key)}"
 
 
 class LogEpisodes:
@@ -152,6 +156,36 @@ class LogLearningRates:
                 for index, group in enumerate(optimizer.param_groups):
                     name = group.get("name", index)
                     trainer.metrics.set(f"train/lr/{name}", float(group["lr"]))
+
+
+class LogTimings:
+    """Logs the seconds of an iteration: of collecting, and of the updates that follow.
+
+    Register :meth:`start` at ``setup`` and, last, at ``checkpoint``; :meth:`collected` at
+    ``post_collect`` and :meth:`updated` at ``post_steps``, before the evaluation. It reads the
+    host's clock and waits for no device: what that still has to do counts where it is waited for.
+    """
+
+    name = "timings"
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def start(self, trainer: Trainer) -> None:
+        """An iteration begins."""
+        self._last = time.perf_counter()
+
+    def collected(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        """Frames are there and stored."""
+        self._lap(trainer, "time/collect_s")
+
+    def updated(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        """The updates due are made."""
+        self._lap(trainer, "time/update_s")
+
+    def _lap(self, trainer: Trainer, name: str) -> None:
+        last, self._last = self._last, time.perf_counter()
+        trainer.metrics.add(name, self._last - last)
 
 
 class LogUpdateRatio:

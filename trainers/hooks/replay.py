@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
 from torchrl.data import ReplayBuffer
 
 from trainers.trainer import Trainer
@@ -20,48 +22,128 @@ class Replay:
         buffer: any TorchRL replay buffer with a tensor storage.
         batch_size: frames of a batch; default: the buffer's own.
         device: where batches go; default: where the storage is.
+        time_major: keep frames in the order of time, so that :meth:`following` can walk along
+            episodes; batches get an ``index`` then.
+
+    Raises:
+        ValueError: ``time_major`` with transforms in the buffer, which what is read beside the
+            sampled frames would not go through.
     """
 
     name = "replay"
 
     def __init__(
-        self, buffer: ReplayBuffer, batch_size: int | None = None, device: Any = None
+        self,
+        buffer: ReplayBuffer,
+        batch_size: int | None = None,
+        device: Any = None,
+        time_major: bool = False,
     ) -> None:
+        if time_major and len(buffer.transform):  # type: ignore[arg-type]  # a Compose
+            raise ValueError("n-step returns and slices need a replay buffer without transforms")
         self.buffer = buffer
         self.batch_size = batch_size
         self.device = device
+        self.time_major = time_major
+        self._num_envs = 0  # until there are frames
+        self._resumed = False
 
     def extend(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         """Store the frames of ``rollout``, whatever its batch dimensions.
 
-        ``("next", "success")`` is for the log: nothing learns from it, and a storage takes the same
-        entries every time, while it may turn up in the middle of a run.
+        All but ``("next", "success")``: it is for the log, nothing learns from it, and it may turn
+        up in the middle of a run, where a storage has no place for it yet.
         """
         if rollout.get(("next", "success"), None) is not None:
             rollout = rollout.exclude(("next", "success"))
+        if self.time_major:
+            self._keep_order(trainer, rollout.numel() // rollout.batch_size[-1])
+            rollout = rollout.reshape(-1, rollout.batch_size[-1]).transpose(0, 1)
         self.buffer.extend(rollout.reshape(-1))
 
     def sample(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
         """A batch ``[batch_size]``; the incoming one (the rollout) is dropped."""
-        sampled = self.buffer.sample(self.batch_size)
+        sampled, info = self.buffer.sample(self.batch_size, return_info=True)
+        if self.time_major:
+            sampled.set("index", info["index"])
         return sampled if self.device is None else sampled.to(self.device)
+
+    # ------------------------------------------------------------- order of time
+
+    @property
+    def frames(self) -> TensorDictBase:
+        """What is stored, not copied."""
+        return self.buffer.storage[:]
+
+    def starts(self, steps: int) -> int:
+        """How many frames have ``steps - 1`` others of their environment after them."""
+        return max(0, len(self.buffer) - (steps - 1) * self._num_envs)
+
+    def nth_oldest(self, age: Tensor) -> Tensor:
+        """Indices of frames by their age, 0 for the oldest."""
+        return (age + self._oldest) % len(self.buffer)
+
+    def following(self, index: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """The frames of the same environments from ``index`` on.
+
+        Args:
+            index: ``[B]``.
+            steps: so many frames each, that of ``index`` included.
+
+        Returns:
+            Their indices ``[B, steps]``, and which of them are stored already; the index of one
+            that is not means nothing.
+        """
+        filled = len(self.buffer)
+        oldest_first = (index - self._oldest) % filled
+        ahead = self._num_envs * torch.arange(steps, device=index.device)
+        path = oldest_first.unsqueeze(-1) + ahead
+        return self.nth_oldest(path), path < filled
+
+    @property
+    def _oldest(self) -> int:
+        filled = len(self.buffer)
+        return self.buffer.write_count % filled if filled == self.buffer.storage.max_size else 0
+
+    def _keep_order(self, trainer: Trainer, num_envs: int) -> None:
+        """Stored frames that the coming ones do not follow count as the last of their episodes."""
+        same = num_envs == self._num_envs
+        follows = not self._resumed or getattr(trainer.collector, "resumed_exactly", False)
+        if len(self.buffer) and not (same and follows):
+            for key in ("done", "truncated"):
+                if (flags := self.frames.get(("next", key), None)) is not None:
+                    last = num_envs if same else len(self.buffer)
+                    flags[self.nth_oldest(len(self.buffer) - 1 - torch.arange(last))] = True
+        self._num_envs, self._resumed = num_envs, False
+
+    # --------------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, Any]:
         """The stored frames in storage order, and where the next one goes."""
         # The storage itself: the buffer's transforms have been applied to what is in it.
         storage, filled = self.buffer.storage, len(self.buffer)
-        return {
+        state = {
             "frames": dict(storage[:filled].flatten_keys("/").items()) if filled else {},
             "writer": self.buffer.writer.state_dict(),
-            "sampler": self.buffer.sampler.state_dict(),
+            "sampler": self.sampler_state(),
         }
+        return state | {"num_envs": self._num_envs} if self.time_major else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Fill the buffer with the stored frames."""
+        self._num_envs, self._resumed = state.get("num_envs", 0), True
         self.buffer.empty()
         if frames := state["frames"]:
             filled = len(next(iter(frames.values())))
             stored = TensorDict(frames, [filled]).unflatten_keys("/")
             self.buffer.storage.set(slice(0, filled), stored)  # type: ignore  # a slice will do
         self.buffer.writer.load_state_dict(state["writer"])
-        self.buffer.sampler.load_state_dict(state["sampler"])
+        self.load_sampler_state(state["sampler"])
+
+    def sampler_state(self) -> dict[str, Any]:
+        """What the sampler remembers."""
+        return self.buffer.sampler.state_dict()
+
+    def load_sampler_state(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`sampler_state`."""
+        self.buffer.sampler.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""SAC's loss without TensorDicts between its operations."""
+"""SAC's losses: TorchRL's with a look at each critic, and one of the same values that is faster."""
 
 from __future__ import annotations
 
@@ -8,12 +8,66 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torch.nn import functional
-from torchrl.objectives import SACLoss
+from torchrl.envs.utils import set_exploration_type
+from torchrl.objectives import SACLoss, ValueEstimators
 from torchrl.objectives.utils import _cache_values, distance_loss
 
+from trainers.config import SACConfig
 from trainers.networks import StateActionValue, TanhNormalActor
 
 _Layers = list[tuple[Tensor, Tensor]]
+
+
+class CriticwiseSACLoss(SACLoss):
+    """TorchRL's ``SACLoss`` that also returns every critic's own loss: ``qvalue_0``, ``qvalue_1``.
+
+    Keywords, state, values and gradients are TorchRL's, but for one thing: the ``td_error`` that it
+    writes is the size of the error in the first version of SAC too, where TorchRL's is its square.
+    """
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """TorchRL's losses, and each critic's, detached."""
+        losses = super().forward(tensordict)
+        put = losses.set_non_tensor if losses.batch_dims else losses.set
+        for index, value in enumerate(self._each_critic):
+            put(f"qvalue_{index}", value)
+        return losses
+
+    def qvalue_v2_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """All critics on the whole batch, against a target from their own targets."""
+        weights = self._maybe_get_priority_weight(tensordict)
+        target = self._compute_target_v2(tensordict)
+        inputs = tensordict.select(*self.qvalue_network.in_keys, strict=False)
+        values = self._values(self._vmap_qnetworkN0, inputs)
+        each = distance_loss(values, target.expand_as(values), self.loss_function)
+        self._note([(loss, weights) for loss in each])
+        loss = self._reduce_loss(each.sum(0), tensordict=tensordict, weights=weights)
+        return loss, {"td_error": (values.detach() - target).abs().amax(0)}
+
+    def qvalue_v1_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """Every critic on its own part of the batch, against a target from the state's value."""
+        weights = self._maybe_get_priority_weight(tensordict)
+        with set_exploration_type(self.deterministic_sampling_mode):
+            target = self.value_estimator.value_estimate(
+                tensordict, target_params=self._cached_target_params_actor_value
+            ).squeeze(-1)
+        parts = tensordict.reshape(self.num_qvalue_nets, -1, *tensordict.shape[1:])
+        values = self._values(self._vmap_qnetwork00, parts)
+        values = values.reshape(tensordict.shape)
+        all_of_them = distance_loss(values, target, self.loss_function)
+        each = all_of_them.chunk(self.num_qvalue_nets)
+        of_each = [None] * len(each) if weights is None else weights.chunk(len(each))
+        self._note(list(zip(each, of_each, strict=True)))
+        loss = self._reduce_loss(all_of_them, tensordict=tensordict, weights=weights)
+        return loss, {"td_error": (values.detach() - target).abs()}
+
+    def _values(self, critics: Any, inputs: TensorDictBase) -> Tensor:
+        outputs = critics(inputs, self.qvalue_network_params)
+        return outputs.get(self.tensor_keys.state_action_value).squeeze(-1)
+
+    def _note(self, each: list[tuple[Tensor, Tensor | None]]) -> None:
+        reduced = [self._reduce_loss(loss.detach(), weights=weights) for loss, weights in each]
+        self._each_critic = [loss.mean() for loss in reduced]  # without a reduction, one for all
 
 
 class FastSACLoss(SACLoss):
@@ -38,16 +92,20 @@ class FastSACLoss(SACLoss):
         self._networks_used: tuple[Any, Any] = (actor_network, qvalue_network[0].module)
 
     @staticmethod
-    def fits(actor: nn.Module, critics: list[nn.Module], skip_done_states: bool) -> bool:
+    def fits(actor: nn.Module, critics: list[nn.Module], config: SACConfig) -> bool:
         """Whether this loss can stand in for TorchRL's."""
         critics_fit = all(type(getattr(c, "module", None)) is StateActionValue for c in critics)
-        return type(actor) is TanhNormalActor and critics_fit and not skip_done_states
+        config_fits = config.value_estimator == "td0" and config.reduction != "none"
+        config_fits &= not (config.skip_done_states or config.value_network)
+        return type(actor) is TanhNormalActor and critics_fit and config_fits
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of a batch ``[B]`` of transitions; writes ``td_error`` ``[B]`` into it."""
         actor, _ = self._networks_used
-        observation, action = tensordict["observation"], tensordict["action"]
-        reward, terminated = tensordict["next", "reward"], tensordict["next", "terminated"]
+        keys = self.tensor_keys
+        observation, action = tensordict["observation"], tensordict[keys.action]
+        reward, terminated = tensordict["next", keys.reward], tensordict["next", keys.terminated]
+        weights = self._maybe_get_priority_weight(tensordict)
         alpha = self._alpha
         layers, target_layers = self._cached_layers
         with torch.no_grad():
@@ -55,18 +113,25 @@ class FastSACLoss(SACLoss):
             next_action, next_log_prob = actor.sample_and_log_prob(next_observation)
             next_q = self._q(target_layers, next_observation, next_action)
             next_value = (next_q - alpha * next_log_prob.unsqueeze(-1)).amin(0)
-            target = reward + self._gamma * ~terminated * next_value
+            gamma = self._gamma
+            steps = tensordict.get(self.value_estimator.tensor_keys.steps_to_next_obs, None)
+            if steps is not None:
+                gamma = gamma**steps
+            target = reward + gamma * ~terminated * next_value
         q = self._q(layers, observation, action)
         target = target.expand_as(q)
-        loss_qvalue = distance_loss(q, target, self.loss_function).mean((1, 2)).sum()
+        each_critic = self._reduced(
+            distance_loss(q, target, self.loss_function).squeeze(-1), weights
+        )
+        loss_qvalue = each_critic.sum()
 
         new_action, log_prob = actor.sample_and_log_prob(observation)
         detached = [(weight.detach(), bias.detach()) for weight, bias in layers]
         new_q = self._q(detached, observation, new_action).amin(0).squeeze(-1)
-        loss_actor = (alpha * log_prob - new_q).mean()
+        loss_actor = self._reduced(alpha * log_prob - new_q, weights)
         log_prob = log_prob.detach()
-        loss_alpha = self._alpha_loss(log_prob).mean()
-        tensordict.set(self.tensor_keys.priority, (q.detach() - target).abs().amax(0).squeeze(-1))
+        loss_alpha = self._reduced(self._alpha_loss(log_prob), weights)
+        tensordict.set(keys.priority, (q.detach() - target).abs().amax(0).squeeze(-1))
         return TensorDict(
             {
                 "loss_actor": loss_actor,
@@ -74,8 +139,26 @@ class FastSACLoss(SACLoss):
                 "loss_alpha": loss_alpha,
                 "alpha": alpha,
                 "entropy": -log_prob.mean(),
+                **{f"qvalue_{i}": loss for i, loss in enumerate(each_critic.detach().unbind())},
             }
         )
+
+    def _reduced(self, losses: Tensor, weights: Tensor | None) -> Tensor:
+        """Losses ``[..., B]`` made ``[...]`` as TorchRL's ``reduction`` does."""
+        if weights is None:
+            return losses.mean(-1) if self.reduction == "mean" else losses.sum(-1)
+        total = (losses * weights).sum(-1)
+        return total / weights.sum() if self.reduction == "mean" else total
+
+    def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> Any:
+        """TorchRL's TD(0), the only one that this loss knows.
+
+        Raises:
+            NotImplementedError: another one is asked for.
+        """
+        if value_type not in (None, ValueEstimators.TD0):
+            raise NotImplementedError(f"FastSACLoss knows TD0 only, got {value_type}: use SACLoss")
+        return super().make_value_estimator(ValueEstimators.TD0, **hyperparams)
 
     @property
     def _gamma(self) -> Any:

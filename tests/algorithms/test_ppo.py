@@ -179,6 +179,9 @@ def test_advantages_of_collected_rollouts(make: Any, kind: str, shared: bool) ->
     ends = dict.fromkeys(("terminated", "truncated"), 0)
 
     def compare(trainer: Trainer, rollout: Any) -> None:
+        # A step later in the same episode, at its end as well.
+        here, there = rollout["observation"], rollout["next", "observation"]
+        assert torch.equal(there, here + torch.tensor([0.0, 1.0, 0.0, 0.0]))
         expected = slow_advantage(
             rollout, lambda o: critic(TensorDict(observation=o))["state_value"], kind, 0.9, 0.8
         )

@@ -19,7 +19,8 @@ from torchrl.data import Bounded, Categorical, Unbounded
 
 from trainers.config import ConfigError, TrainConfig
 from trainers.config.composer import CONFIG_DIR, composing, plain
-from trainers.envs import Envs, EpisodeRecorder
+from trainers.envs import Envs
+from trainers.single_env import EpisodeRecorder
 
 ONE = Box(-1.0, 1.0, (1,))
 WIDE: dict[str, Any] = {"low": (-2.0, 0.0), "high": (4.0, 0.5)}  # Tale: 100 * its second action

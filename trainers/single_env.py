@@ -1,0 +1,138 @@
+"""One Gymnasium environment: made, wrapped, observed as a vector, its open episode recorded."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from trainers import plugins
+from trainers.config import ConfigError, EnvConfig
+from trainers.config.env_id import check_env_id
+
+
+def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
+    """One environment in its wrappers, its observations a vector, its open episode recorded.
+
+    The parts of a ``Dict`` or ``Tuple`` observation, nested ones too, are put one after the other
+    in the order of the space (Gymnasium sorts the keys of a ``Dict`` made from a plain dict), a
+    ``Discrete`` one as a one-hot vector.
+
+    Raises:
+        ConfigError: the id or a wrapper is unknown, the arguments do not fit, a package is missing,
+            or the observations cannot be made a vector of numbers.
+    """
+    _silence_mujoco(config.id)
+    arguments = dict(config.kwargs)
+    if config.max_episode_steps is not None:
+        arguments["max_episode_steps"] = config.max_episode_steps
+    check_env_id(config)
+    try:
+        env = gym.make(config.id, **arguments)
+    except (gym.error.Error, ImportError) as error:  # MuJoCo's old versions, say
+        reason = _missing_extra(config.id) or str(error).splitlines()[0]
+        raise ConfigError("env.id", config.id, "an environment that can be made", reason) from error
+    except TypeError as error:
+        raise ConfigError(
+            "env.kwargs", config.kwargs, f"arguments of {config.id}", str(error)
+        ) from error
+    for name in config.wrappers:
+        env = _wrapped(env, name)
+    space = env.observation_space
+    if unfit := _unfit(space):
+        raise ConfigError(
+            "env.id",
+            config.id,
+            "observations that are a vector of numbers",
+            f"{unfit}; a wrapper of yours can change it: env.wrappers",
+        )
+    if not (isinstance(space, gym.spaces.Box) and len(space.shape) == 1):
+        env = gym.wrappers.FlattenObservation(env)
+    return EpisodeRecorder(env, index)
+
+
+def _missing_extra(env_id: str) -> str | None:
+    uses_box2d = "box2d" in str(gym.spec(env_id).entry_point)
+    if not uses_box2d or importlib.util.find_spec("Box2D"):
+        return None
+    return "it needs the extra box2d: pip install -c constraints.txt -e '.[box2d]'"
+
+
+def _wrapped(env: gym.Env, name: str) -> gym.Env:
+    wrapped = plugins.wrappers.get(name)(env)
+    if not isinstance(wrapped, gym.Env):
+        raise ConfigError(
+            "env.wrappers", name, "a wrapper that returns an environment", f"it returned {wrapped}"
+        )
+    return wrapped
+
+
+def _unfit(space: gym.Space, part: str = "observation") -> str | None:
+    """The first part of an observation that is no vector of numbers; None if there is none."""
+    if isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
+        inner = space.spaces
+        parts = inner.items() if isinstance(inner, dict) else enumerate(inner)
+        return next(filter(None, (_unfit(s, f"{part}[{key!r}]") for key, s in parts)), None)
+    if isinstance(space, gym.spaces.Box):
+        dimensions = len(space.shape)
+        image = dimensions > 2 or (dimensions == 2 and space.dtype == np.uint8)
+        return f"{part} is an image, {space}" if image else None
+    numbers = (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
+    return None if isinstance(space, numbers) else f"{part} is {space}"
+
+
+def _silence_mujoco(env_id: str) -> None:
+    """Without a handler MuJoCo writes its warnings to MUJOCO_LOG.TXT in the working directory."""
+    spec = gym.registry.get(env_id)
+    uses_mujoco = spec is not None and "mujoco" in str(spec.entry_point)
+    if (uses_mujoco or "mujoco" in sys.modules) and importlib.util.find_spec("mujoco"):
+        import mujoco
+
+        mujoco.set_mju_user_warning(lambda message: None)  # type: ignore  # in its C part
+
+
+class EpisodeRecorder(gym.Wrapper):
+    """Remembers how its open episode came about: the seed it began with and the actions since.
+
+    Replaying them brings a deterministic environment back to the same state, whatever it consists
+    of, without a pickle. An episode longer than ``limit`` steps is not remembered.
+    """
+
+    def __init__(self, env: gym.Env, index: int, limit: int = 100_000) -> None:
+        super().__init__(env)
+        self._index = index
+        self._limit = limit
+        self._seed: int | None = None
+        self._actions: list[np.ndarray] | None = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Begin an episode and its record."""
+        self._seed, self._actions = seed, []
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        """Step and note the action."""
+        if self._actions is not None:
+            self._actions.append(np.array(action))
+            if len(self._actions) > self._limit:
+                self._actions = None
+        return self.env.step(action)
+
+    def episode(self) -> dict[str, Any]:
+        """Seed and actions (``[steps, ...]``) of the open episode; actions None if too long."""
+        shape = (0, *(self.action_space.shape or ()))
+        if self._actions is None:
+            return {"seed": self._seed, "actions": None}
+        actions = np.stack(self._actions) if self._actions else np.zeros(shape)
+        return {"seed": self._seed, "actions": actions}
+
+    def replay_episode(self, episodes: list[dict[str, Any]]) -> Any:
+        """Replay this environment's entry of ``episodes``; returns the last observation."""
+        episode = episodes[self._index]
+        observation, _ = self.reset(seed=episode["seed"])
+        for action in () if episode["actions"] is None else episode["actions"]:
+            observation = self.step(action)[0]
+        return observation

@@ -161,7 +161,7 @@ class Envs:
         return f"the worker of environment {', '.join(dead) or '?'} died"
 
     def open_episodes(self) -> list[dict[str, Any]]:
-        """Seed and actions of every environment's open episode; see :class:`~trainers.single_env.EpisodeRecorder`."""
+        """Seed and actions of every environment's open episode; see ``EpisodeRecorder``."""
         return list(self._env.call("episode"))
 
     def replay(self, episodes: list[dict[str, Any]]) -> torch.Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -93,7 +93,8 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     else:
         fast = FastSACLoss.fits(actor, critics, algo)
         loss_class = FastSACLoss if fast else CriticwiseSACLoss
-    loss = sac.make_loss(actor, critics, spec, algo, loss_class, value)
+    with _fitting(algo.loss_module):
+        loss = sac.make_loss(actor, critics, spec, algo, loss_class, value)
     policy = ActingPolicy(actor)  # the loss trains these very parameters
     noise = algo.exploration_noise
     collector = GymCollector(
@@ -125,7 +126,8 @@ def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     for network in (networks.actor, networks.critic):
         network.to(device)
     own = None if algo.loss_module is None else plugins.losses.get(algo.loss_module)
-    loss = ppo.make_loss(networks, algo, own)
+    with _fitting(algo.loss_module):
+        loss = ppo.make_loss(networks, algo, own)
     collector = GymCollector(
         envs,
         networks.actor,
@@ -152,6 +154,18 @@ BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {
     "sac": build_sac,
 }
 ALGORITHMS = {"ppo": ppo, "sac": sac}
+
+
+@contextmanager
+def _fitting(loss_module: str | None) -> Iterator[None]:
+    """A registered loss is called like the algorithm's own."""
+    try:
+        yield
+    except TypeError as error:
+        if loss_module is None:
+            raise
+        allowed = "a loss that is called like the algorithm's own"
+        raise ConfigError("algo.loss_module", loss_module, allowed, str(error)) from error
 
 
 def _device(config: TrainConfig) -> torch.device:

@@ -46,6 +46,7 @@ class GymCollector:
         stagger: cut (truncate) the first episode of environment ``i`` of ``n`` at ``(i + 1) / n``
             of the time limit, if there is one. Else episodes of a fixed length begin and end all
             together, and the policy of a whole episode goes by before its beginnings are seen.
+            ``cuts_first`` ``[num_envs]`` says whose, for they tell nothing of true returns.
         device: where the policy lives, and the rollouts go.
 
     Raises:
@@ -82,6 +83,8 @@ class GymCollector:
         self._steps = np.zeros(envs.num_envs, dtype=np.int64)  # of the open episodes
         self._reports_success = False
         self._first_limits = _first_limits(envs) if stagger else None
+        limits, whole = self._first_limits, envs.max_episode_steps
+        self.cuts_first = np.zeros(envs.num_envs, bool) if limits is None else limits < whole
         self._observation: Tensor | None = None
         self._written: dict[str, Tensor] | None = None  # by the policy, for the step under way
         self._outcome: tuple[Tensor, np.ndarray, np.ndarray, np.ndarray] | None = None

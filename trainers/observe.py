@@ -60,7 +60,8 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     # The first one at frame 0: a run that dies early can be resumed as well.
     on(Stage.SETUP, save, when=lambda t: t.frames == 0 and config.checkpoint.interval > 0)
     on(Stage.CHECKPOINT, save, when=lambda t: t.ending or save_due(t))
-    _measure(trainer, config.log, warm_up)
+    clipped = getattr(config.algo, "max_grad_norm", None) is not None
+    _measure(trainer, config.log, warm_up, clipped)
     on(Stage.POST_STEPS, evaluate, when=every(config.eval.interval))
     on(Stage.SHUTDOWN, evaluate.final)
     on(Stage.POST_STEPS, writer)  # after every hook that adds to a line
@@ -74,7 +75,7 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     return save
 
 
-def _measure(trainer: Trainer, log: LogConfig, warm_up: int) -> None:
+def _measure(trainer: Trainer, log: LogConfig, warm_up: int, clipped: bool) -> None:
     """What is written in a line besides evaluations."""
     on = trainer.register_hook
     if log.episodes:
@@ -87,7 +88,7 @@ def _measure(trainer: Trainer, log: LogConfig, warm_up: int) -> None:
         if not isinstance(trainer.collector.envs.action_spec, Categorical):
             on(Stage.POST_COLLECT, LogScalar("action", "train/action_norm", of=norm))
         on(Stage.POST_COLLECT, LogScalar("observation", "train/observation_norm", of=norm))
-    if log.grad_norm:
+    if log.grad_norm and not clipped:  # else known from the clipping, as it was before
         parameters = [p for phase in trainer.phases for p in phase.parameters()]
         on(Stage.POST_BACKWARD, LogGradNorm(parameters))
     if log.losses:

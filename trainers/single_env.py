@@ -35,7 +35,9 @@ def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
     except (gym.error.Error, ImportError) as error:  # MuJoCo's old versions, say
         reason = _missing_extra(config.id) or str(error).splitlines()[0]
         raise ConfigError("env.id", config.id, "an environment that can be made", reason) from error
-    except TypeError as error:
+    except Exception as error:
+        if not config.kwargs:
+            raise
         raise ConfigError(
             "env.kwargs", config.kwargs, f"arguments of {config.id}", str(error)
         ) from error

@@ -110,7 +110,7 @@ def test_frames_and_updates_are_counted(
 def test_the_timetable(make: Any) -> None:
     algo = {"loss": "kl", "target_kl": 0.1, "recompute_advantage": False}
     assert [line.split() for line in str(make(tiny_ppo(algo=algo))).splitlines()[1:]] == [
-        ["setup", "-"],
+        ["setup", "weight_sync"],
         ["post_collect", "-"],
         ["pre_epoch", "target_kl,", "scale_reward", "(conditional),", "advantage", "(conditional),",
          "minibatches"],

@@ -94,7 +94,7 @@ def test_longer_rollouts_owe_as_many_updates(make: Any) -> None:
 def test_the_timetable(make: Any) -> None:
     trainer = make(tiny_sac(algo={"max_grad_norm": 1.0, "lr_schedule": "linear"}))
     assert [line.split() for line in str(trainer).splitlines()[1:]] == [
-        ["setup", "-"],
+        ["setup", "weight_sync"],
         ["post_collect", "replay"],
         ["pre_epoch", "-"],
         ["process_optim_batch", "replay,", "anneal_lr_0"],
@@ -208,7 +208,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"loss_function": "smooth_l1", "gamma": 0.5},
     {"num_critics": 3, "min_alpha": 0.9, "max_alpha": 1.1},
     {"fixed_alpha": True, "target_entropy": -2.0},
-    {"delay_actor": True},
     {"delay_qvalue": False},
     {"separate_losses": True},
     {"skip_done_states": True},

@@ -91,6 +91,9 @@ algo=ppo algo.gea_lambda=1             | algo.gea_lambda: got 1 | did you mean a
 algo=ppo algo.loss=cilp                | algo.loss: got "cilp"  | did you mean clip?
 algo=ppo algo.clip_epsilon=1           | algo.clip_epsilon: got 1 | above 0 and below 1
 algo=ppo algo.clip_value=0             | algo.clip_value: got 0 | true or false or a number above 0
+algo.target_update=hard                | algo.target_update_interval: got 1 | above 1
+algo.delay_actor=true                  | algo.delay_actor: got true | algo.value_network=true
+algo.frames_per_batch=300 algo.buffer_size=256 | algo.buffer_size: got 256 | a rollout's 300 frames
 algo=ppo algo.clip_value=true algo.loss=kl | algo.clip_value: got true | only algo.loss=clip
 algo=ppo algo.clip_schedule=linear algo.loss=plain | algo.clip_schedule: got "linear" | constant
 algo=ppo algo.minibatch_size=9 algo.frames_per_batch=8 | algo.minibatch_size: got 9 | at most algo.f

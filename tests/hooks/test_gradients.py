@@ -37,6 +37,13 @@ def test_gradients_are_scaled_together(max_norm: float, expected: list[float]) -
     assert unused.grad is None
 
 
+def test_the_norm_before_clipping_is_logged() -> None:
+    trainer = stub()
+    hook = ClipGradNorm([with_gradient(3.0), with_gradient(4.0)], max_norm=1.0)
+    hook(trainer, TensorDict(), TensorDict())
+    assert trainer.metrics.flush() == {"train/grad_norm": pytest.approx(5.0)}
+
+
 @pytest.mark.parametrize("max_norm", [0.0, -1.0])
 def test_a_norm_below_zero_is_refused(max_norm: float) -> None:
     with pytest.raises(ValueError, match="max_norm"):

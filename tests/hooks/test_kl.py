@@ -45,7 +45,7 @@ def test_beta_moves_once_an_iteration(kl: float, factor: float, key: str) -> Non
     assert (loss.increment, loss.decrement) == (1.0, 1.0)  # the loss itself leaves it alone
     logged = iterate(hook, [kl] * 7, [kl] * 7, key=key)
     assert float(loss.beta) == factor
-    assert logged == {"train/beta": factor}
+    assert logged == {"train/beta": factor, "train/kl": pytest.approx(kl)}
 
 
 def test_the_last_epoch_counts_and_its_mean() -> None:

@@ -180,6 +180,19 @@ def test_the_share_of_finished_episodes_that_succeeded(steps: int) -> None:
     assert "train/success_rate" not in trainer.metrics.flush()
 
 
+def test_episodes_that_the_collector_cuts_short_are_left_out() -> None:
+    done = torch.tensor([[0, 1, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1]]).bool().unsqueeze(-1)
+    following = TensorDict({"reward": torch.ones(2, 6, 1), "done": done}, [2, 6])
+    trainer, hook = stub(), LogEpisodes()
+    trainer.collector.cuts_first = np.array([True, False])
+    for trainer.frames, part in zip((2, 4, 6, 8, 10, 12), following.split(1, 1), strict=True):
+        hook(trainer, TensorDict({"next": part}, [2, 1]))
+        state, hook = hook.state_dict(), LogEpisodes()
+        hook.load_state_dict(state)
+    # Two steps of the first environment, cut; then four, and six of the other.
+    assert trainer.metrics.flush() == {"train/episode_return": 5.0, "train/episode_length": 5.0}
+
+
 def test_a_saved_sum_is_not_the_running_one() -> None:
     trainer, hook = stub(), LogEpisodes()
     rollout = TensorDict(
@@ -239,7 +252,7 @@ def test_the_learning_rate_of_every_group() -> None:
     assert trainer.metrics.flush() == {
         "train/lr/actor": 0.1,
         "train/lr/1": 0.2,
-        "train/lr/0": 0.3,
+        "train/lr/2": 0.3,
     }
 
 

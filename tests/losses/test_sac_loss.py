@@ -33,7 +33,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "alpha fixed": {"alpha_init": 0.2, "fixed_alpha": True},
     "target entropy": {"target_entropy": -7.5},
     "no target critics": {"delay_qvalue": False},
-    "target actor": {"delay_actor": True},
     "separate losses": {"separate_losses": True},
     "one critic": {"num_critics": 1},
     "five critics": {"num_critics": 5},

@@ -116,7 +116,8 @@ def make_value_estimator(critic: Any, config: PPOConfig) -> Any:
     if kind == "gae":
         return GAE(lmbda=lmbda, **common)
     # To look one step ahead and no further is TD0; TorchRL's other two estimators fail on that.
-    if kind == "td0" or config.gamma == 0 or (kind == "td_lambda" and lmbda == 0):
+    further = config.gamma * (lmbda if kind == "td_lambda" else 1.0)
+    if kind == "td0" or further < 1e-6:
         return TD0Estimator(**common)
     if kind == "td1":
         return TD1Estimator(**common)
@@ -193,4 +194,6 @@ class PPOTrainer(Trainer):
             on(Stage.POST_STEPS, adapt.adapt)
         if normalizer is not None:
             on(Stage.POST_STEPS, UpdateNormalizer(normalizer))
-        on(Stage.POST_STEPS, WeightSync(collector))
+        sync = WeightSync(collector)
+        on(Stage.SETUP, sync)
+        on(Stage.POST_STEPS, sync)

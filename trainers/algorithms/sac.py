@@ -173,7 +173,9 @@ class SACTrainer(Trainer):
             on(Stage.POST_OPTIM, make_target_update(loss_module, config))
         if isinstance(replay, PrioritizedReplay):
             on(Stage.POST_OPTIM, replay.update_priority)
-        on(Stage.POST_STEPS, WeightSync(collector))
+        sync = WeightSync(collector)
+        on(Stage.SETUP, sync)
+        on(Stage.POST_STEPS, sync)
 
 
 def make_replay(

@@ -70,10 +70,14 @@ class SACConfig(AlgoConfig):
         self._check_alpha()
         self._check_batch()
         self._check_slices()
+        self._check_targets()
 
     def check_envs(self, num_envs: int) -> None:
         """The first update finds a slice of every environment, and the buffer keeps one."""
         super().check_envs(num_envs)
+        if (self.frames_per_batch or num_envs) > self.buffer_size:
+            allowed = f"at least a rollout's {self.frames_per_batch or num_envs} frames"
+            raise ConfigError("algo.buffer_size", self.buffer_size, allowed)
         if self.slice_length is None:
             return
         allowed = f"at least algo.slice_length * env.num_envs={self.slice_length * num_envs}"
@@ -114,6 +118,14 @@ class SACConfig(AlgoConfig):
             raise ConfigError("algo.n_steps", self.n_steps, "1 with algo.slice_length")
         if self.prioritized:
             raise ConfigError("algo.prioritized", True, "false with algo.slice_length")
+
+    def _check_targets(self) -> None:
+        if self.target_update == "hard" and self.target_update_interval == 1:
+            allowed = "above 1 with algo.target_update=hard: else the targets are no others"
+            raise ConfigError("algo.target_update_interval", 1, allowed)
+        if self.delay_actor and not self.value_network:
+            allowed = "false without algo.value_network=true: only the first version of SAC asks it"
+            raise ConfigError("algo.delay_actor", True, allowed)
 
     def _check_alpha(self) -> None:
         low, high = self.min_alpha, self.max_alpha

@@ -17,7 +17,7 @@ from trainers.trainer import Trainer
 class ClipGradNorm:
     """Scales the gradients so that their total norm is at most ``max_norm``.
 
-    Register it at ``post_backward``.
+    Register it at ``post_backward``. What the norm was before is logged as ``train/grad_norm``.
 
     Raises:
         ValueError: ``max_norm`` is not positive.
@@ -30,7 +30,8 @@ class ClipGradNorm:
         self.max_norm = max_norm
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        trainer.metrics.add_scalars({"train/grad_norm": norm})
 
 
 def linear(progress: float) -> float:

@@ -97,6 +97,7 @@ class AdaptBeta:
             above, below = kl > 1.5 * self.target, kl < self.target / 1.5
             factor = torch.where(above, self.increment, torch.where(below, self.decrement, 1.0))
             self.beta.mul_(factor).clamp_(*self.bounds)
+            trainer.metrics.add("train/kl", kl)
         trainer.metrics.add("train/beta", self.beta.clone())
         self._kl.restart()
         self._epoch = 0

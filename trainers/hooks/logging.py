@@ -76,15 +76,14 @@ class LogLosses:
         )
 
 
-_SHORTER = {"kl_approx": "kl"}
-
-
 def _name(key: str, losses: TensorDictBase) -> str:
     if key.startswith("loss_"):
         return "loss/" + key.removeprefix("loss_")
     part_of, _, number = key.rpartition("_")
     is_part = number.isdigit() and losses.get(f"loss_{part_of}", None) is not None
-    return f"loss/{key}" if is_part else f"train/{_SHORTER.get(key, key)}"
+    if key == "kl_approx" and losses.get("kl", None) is None:
+        key = "kl"  # what it stands for, unless the loss knows the exact one
+    return f"loss/{key}" if is_part else f"train/{key}"
 
 
 class LogEpisodes:
@@ -94,7 +93,8 @@ class LogEpisodes:
     is logged as well.
 
     Works with any collector whose rollouts are ``[T]`` or ``[num_envs, T]``: the sums of episodes
-    that a rollout cuts through are kept, and saved with the run.
+    that a rollout cuts through are kept, and saved with the run. First episodes that the collector
+    cuts short, so that they do not all end together, are left out.
     """
 
     name = "episodes"
@@ -102,6 +102,7 @@ class LogEpisodes:
     def __init__(self) -> None:
         self._returns = np.zeros(0)
         self._lengths = np.zeros(0, dtype=np.int64)
+        self._skipped = np.zeros(0, dtype=bool)  # open episodes that a collector cuts short
         self._resumed = False
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
@@ -114,12 +115,18 @@ class LogEpisodes:
         restarted = self._resumed and not getattr(trainer.collector, "resumed_exactly", False)
         self._resumed = False
         if restarted or len(self._returns) != len(rewards):
+            first = trainer.frames == rollout.numel()
+            cut = getattr(trainer.collector, "cuts_first", None) if first else None
+            self._skipped = np.zeros(len(rewards), dtype=bool) if cut is None else cut.copy()
             self._returns = np.zeros(len(rewards))
             self._lengths = np.zeros(len(rewards), dtype=np.int64)
         for step in range(steps):
             self._returns += rewards[:, step]
             self._lengths += 1
             for env in np.flatnonzero(dones[:, step]):
+                if self._skipped[env]:
+                    self._skipped[env] = self._returns[env] = self._lengths[env] = 0
+                    continue
                 trainer.metrics.add("train/episode_return", float(self._returns[env]))
                 trainer.metrics.add("train/episode_length", float(self._lengths[env]))
                 if successes is not None:
@@ -128,12 +135,17 @@ class LogEpisodes:
 
     def state_dict(self) -> dict[str, Any]:
         """Sums of the open episodes."""
-        return {"returns": self._returns, "lengths": self._lengths}
+        return {
+            "returns": self._returns,
+            "lengths": self._lengths,
+            "skipped": self._skipped.astype(np.int64),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`; of use only if the collector goes on where it was."""
         self._resumed = True
         self._returns, self._lengths = (np.asarray(state[k]).copy() for k in ("returns", "lengths"))
+        self._skipped = np.asarray(state["skipped"]).astype(bool)
 
 
 class LogGradNorm:
@@ -151,11 +163,10 @@ class LogLearningRates:
     """Logs the learning rate of every parameter group; at ``post_steps``."""
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
-        for phase in trainer.phases:
-            for optimizer in phase.optimizers:
-                for index, group in enumerate(optimizer.param_groups):
-                    name = group.get("name", index)
-                    trainer.metrics.set(f"train/lr/{name}", float(group["lr"]))
+        optimizers = [optimizer for phase in trainer.phases for optimizer in phase.optimizers]
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        for index, group in enumerate(groups):
+            trainer.metrics.set(f"train/lr/{group.get('name', index)}", float(group["lr"]))
 
 
 class LogTimings:
@@ -238,7 +249,7 @@ class WriteMetrics:
         line: dict[str, float] = {"frames": trainer.frames, "updates": trainer.updates}
         line["seconds"] = round(trainer.stopwatch.seconds, 3)
         line.update(trainer.metrics.flush())
-        if passed["seconds"] > 0:
+        if passed["seconds"] > 0 and passed["frames"] > 0:  # else only an evaluation has passed
             line["time/frames_per_s"] = passed["frames"] / passed["seconds"]
             line["time/updates_per_s"] = passed["updates"] / passed["seconds"]
         self.last_line = line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -17,7 +18,8 @@ class Minibatches:
     at ``process_optim_batch``.
 
     Args:
-        size: frames of a minibatch; an epoch's last one has what is left.
+        size: frames of a minibatch at most; where it does not divide a rollout, minibatches are of
+            nearly equal sizes, since a step on what is left would count as much as any other.
     """
 
     name = "minibatches"
@@ -31,7 +33,10 @@ class Minibatches:
         frames = rollout.reshape(-1)
         order = torch.randperm(len(frames), device=frames.device)
         # All at once: minibatches are then views, which cost no copy of every entry.
-        self._minibatches = iter(frames[order].split(self.size))
+        number = math.ceil(len(frames) / self.size)
+        whole, rest = divmod(len(frames), number)
+        sizes = [whole + 1] * rest + [whole] * (number - rest)
+        self._minibatches = iter(frames[order].split(sizes))
 
     def take(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
         """The next minibatch ``[size]``; the incoming one (the rollout) is dropped."""

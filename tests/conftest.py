@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -20,3 +21,11 @@ def _no_accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.delenv("NETRC", raising=False)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_service() -> Iterator[None]:
+    """Ends the service of Weights & Biases: a test that forks would share it with its copy."""
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()

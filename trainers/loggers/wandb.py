@@ -75,7 +75,7 @@ def _start_wandb(config: WandbConfig, run_dir: Path, run_config: Mapping[str, An
 
     def start(mode: str) -> Run:
         return wandb.init(
-            dir=run_dir,
+            dir=run_dir.resolve(),  # wandb's service may have started in another directory
             id=run_id,
             resume="allow",
             reinit="create_new",  # trainers side by side in one process get a run each

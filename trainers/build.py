@@ -14,6 +14,7 @@ from torchrl.modules import ValueOperator
 from torchrl.objectives import SACLoss
 
 from trainers import plugins
+from trainers.acting import NumpyPolicy
 from trainers.algorithms import ppo, sac
 from trainers.algorithms.common import keeping_settings
 from trainers.collectors import GymCollector
@@ -125,12 +126,17 @@ def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     networks = ppo.make_networks(envs.num_observations, envs.action_spec, config.network, algo)
     for network in (networks.actor, networks.critic):
         network.to(device)
-    own = None if algo.loss_module is None else plugins.losses.get(algo.loss_module)
+    loss_class = None
+    if algo.loss_module == "torchrl":
+        loss_class = ppo.LOSSES[algo.loss]
+    elif algo.loss_module is not None:
+        loss_class = plugins.losses.get(algo.loss_module)
     with _fitting(algo.loss_module):
-        loss = ppo.make_loss(networks, algo, own)
+        loss = ppo.make_loss(networks, algo, loss_class)
+    policy = NumpyPolicy(networks.actor) if NumpyPolicy.fits(networks.actor) else networks.actor
     collector = GymCollector(
         envs,
-        networks.actor,
+        policy,
         seed=config.seed,
         frames_per_batch=algo.frames_per_batch,
         stagger=config.env.stagger,
@@ -146,7 +152,7 @@ def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         config=algo,
         normalizer=networks.norm,
     )
-    return Built(trainer, networks.actor, partial(keeping_settings, loss, optimizer, ppo.SETTINGS))
+    return Built(trainer, policy, partial(keeping_settings, loss, optimizer, ppo.SETTINGS))
 
 
 BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {

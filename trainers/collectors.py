@@ -7,20 +7,22 @@ seeds every episode by itself and can be resumed exactly.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor
 
 from trainers.config import ConfigError
-from trainers.envs import Envs
+from trainers.envs import Envs, Outcome
 from trainers.errors import NonFiniteError
 from trainers.seeding import episode_seed
 
 logger = logging.getLogger("trainers")
+
+Array = np.ndarray
 
 
 class GymCollector:
@@ -37,7 +39,8 @@ class GymCollector:
     Args:
         envs: the environments.
         policy: called on a TensorDict with ``observation`` ``[num_envs, n]``; writes ``action``,
-            and whatever a loss wants to know of it later.
+            and whatever a loss wants to know of it later. A
+            :class:`~trainers.acting.NumpyPolicy` is asked in numpy.
         seed: every episode is reset with a seed made from this one.
         frames_per_batch: frames of a rollout over all environments; default one from each.
         init_random_frames: so many frames are collected with uniformly random actions first.
@@ -85,90 +88,105 @@ class GymCollector:
         self._first_limits = _first_limits(envs) if stagger else None
         limits, whole = self._first_limits, envs.max_episode_steps
         self.cuts_first = np.zeros(envs.num_envs, bool) if limits is None else limits < whole
-        self._observation: Tensor | None = None
-        self._written: dict[str, Tensor] | None = None  # by the policy, for the step under way
-        self._outcome: tuple[Tensor, np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._observation: Array | None = None
+        self._written: dict[str, Array] | None = None  # by the policy, for the step under way
+        self._outcome: Outcome | None = None
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         while True:
-            steps = [self._step() for _ in range(self.steps_per_rollout)]
+            rollout = _Rollout(self.envs.num_envs, self.steps_per_rollout)
+            in_numpy = self._acts_in_numpy
+            noise = self.policy.noise(*rollout.shape[::-1]) if in_numpy else None
+            for step in range(self.steps_per_rollout):
+                if self._written is None:
+                    self._begin_step(noise=None if noise is None else noise[step])
+                self._end_step(rollout, step)
             if self.overlap:
                 self._begin_step()
-            if self._reports_success:
-                for step in steps:  # the first report may have come in the middle
-                    step.setdefault(("next", "success"), torch.zeros_like(step["next", "done"]))
-            stacked = {key: torch.stack([s[key] for s in steps], 1) for key in steps[0]}
-            following = {key[1]: stacked.pop(key) for key in list(stacked) if len(key) == 2}
-            batch_size = [self.envs.num_envs, self.steps_per_rollout]
-            current = {key[0]: value for key, value in stacked.items()}
-            rollout = TensorDict({**current, "next": TensorDict(following, batch_size)}, batch_size)
-            yield rollout if self.device.type == "cpu" else rollout.to(self.device)
+            if self._reports_success:  # the first report may come later
+                rollout.array(("next", "success"), bool, (1,))
+            data = rollout.tensordict()
+            if in_numpy:
+                self.policy.describe(data)
+            yield data if self.device.type == "cpu" else data.to(self.device)
 
-    def _begin_step(self, written: dict[str, Tensor] | None = None) -> None:
+    @property
+    def _acts_in_numpy(self) -> bool:
+        """Whether this rollout's actions are the policy's, of its weights as they are now."""
+        random = self.frames < self.init_random_frames
+        return hasattr(self.policy, "act") and not random and not self.overlap
+
+    def _begin_step(
+        self, written: dict[str, Array] | None = None, noise: Array | None = None
+    ) -> None:
         if self._observation is None:
             self._observation = self._reset(np.ones(self.envs.num_envs, dtype=bool))
+        if written is None and noise is not None:
+            written = {"action": self.policy.act(self._observation, noise)}
         self._written = written or self._act(self._observation)
-        self.envs.begin_step(self._written["action"].numpy(), background=self.overlap)
+        self.envs.begin_step(self._written["action"], background=self.overlap)
 
-    def _end_step(self) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
+    def _outcome_of_step(self) -> Outcome:
         """What came of the step under way, once or, if a checkpoint had to know, from there."""
         if self._outcome is None:
             return self.envs.end_step()
         outcome, self._outcome = self._outcome, None
         return outcome
 
-    def _step(self) -> dict[tuple[str, ...], Tensor]:
-        if self._written is None:
-            self._begin_step()
+    def _end_step(self, rollout: _Rollout, step: int) -> None:
         observation, written = self._observation, self._written
         assert observation is not None
         assert written is not None
-        following, reward, terminated, truncated = self._end_step()
+        following, reward, terminated, truncated = self._outcome_of_step()
         self._written = None
-        self._check_finite("observation", following.numpy())
-        reward = torch.tensor(reward, dtype=torch.float32)
-        self._check_finite("reward", reward.numpy())
+        self._check_finite("observation", following)
+        with np.errstate(over="ignore"):
+            reward = reward.astype(np.float32)
+        self._check_finite("reward", reward)
         self.frames += self.envs.num_envs
         self._steps += 1
         if self._first_limits is not None:
             truncated = truncated | (self._episodes == 1) & (self._steps >= self._first_limits)
         done = terminated | truncated
-        self._observation = self._reset(done) if done.any() else following
-        step: dict[tuple[str, ...], Tensor] = {
-            ("observation",): observation,
-            **{(key,): value for key, value in written.items()},
-            ("next", "observation"): following,
-            ("next", "reward"): reward.unsqueeze(-1),
-            ("next", "done"): torch.from_numpy(done).unsqueeze(-1),
-            ("next", "terminated"): torch.tensor(terminated).unsqueeze(-1),
-            ("next", "truncated"): torch.tensor(truncated).unsqueeze(-1),
-        }
+        rollout.put(step, observation, "observation")
+        for key, value in written.items():
+            rollout.put(step, value, key)
+        rollout.put(step, following, "next", "observation")
+        rollout.put(step, reward[:, None], "next", "reward")
+        rollout.put(step, done[:, None], "next", "done")
+        rollout.put(step, terminated[:, None], "next", "terminated")
+        rollout.put(step, truncated[:, None], "next", "truncated")
         if self.envs.success is not None:
             self._reports_success = True
-            step["next", "success"] = torch.from_numpy(self.envs.success).unsqueeze(-1)
-        return step
+            rollout.put(step, self.envs.success[:, None], "next", "success")
+        self._observation = self._reset(done) if done.any() else following
 
-    def _act(self, observation: Tensor) -> dict[str, Tensor]:
+    def _act(self, observation: Array) -> dict[str, Array]:
         """The action, and all else that the policy writes: log-probabilities and the like."""
         if self.frames < self.init_random_frames:
-            return {"action": self.envs.action_spec.rand(torch.Size([self.envs.num_envs]))}
-        data = TensorDict({"observation": observation.to(self.device)}, [self.envs.num_envs])
+            action = self.envs.action_spec.rand(torch.Size([self.envs.num_envs]))
+            return {"action": action.numpy()}
+        tensor = torch.from_numpy(observation).to(self.device)
+        data = TensorDict({"observation": tensor}, [self.envs.num_envs])
         with torch.no_grad():
             written = self.policy(data)
-        return {key: value.cpu() for key, value in written.items() if key != "observation"}
+        entries = written.exclude("observation").cpu().items()
+        return {key: value.numpy() for key, value in entries}  # type: ignore[misc]  # tensors
 
-    def _reset(self, mask: np.ndarray) -> Tensor:
+    def _reset(self, mask: Array) -> Array:
         """Begin new episodes where ``mask`` is true; observations of all environments."""
         seeds = [episode_seed(self.seed, env, int(n)) for env, n in enumerate(self._episodes)]
         self._episodes += mask
         self._steps[mask] = 0
         observation = self.envs.reset(seeds, mask)
-        self._check_finite("observation", observation.numpy())
+        self._check_finite("observation", observation)
         return observation
 
-    def _check_finite(self, what: str, values: np.ndarray) -> None:
-        if np.isfinite(values).all():
-            return
+    def _check_finite(self, what: str, values: Array) -> None:
+        # The sum is quick, and not finite if a value is not; it may also overflow.
+        with np.errstate(all="ignore"):
+            if math.isfinite(np.add.reduce(values, None)) or np.isfinite(values).all():
+                return
         env, *entry = np.argwhere(~np.isfinite(values))[0].tolist()
         raise NonFiniteError(
             f"{what}{entry or ''} of environment {env} is {values[env, *entry]} "
@@ -182,7 +200,7 @@ class GymCollector:
     def state_dict(self) -> dict[str, Any]:
         """Counters, and every open episode as its seed and actions, without a step under way."""
         if self._written is not None:
-            self._outcome = self._end_step()
+            self._outcome = self._outcome_of_step()
         return {
             "frames": self.frames,
             "episodes": self._episodes.tolist(),
@@ -216,10 +234,10 @@ class GymCollector:
             {**episode, "actions": _numpy(episode["actions"])} for episode in state["open_episodes"]
         ]
         observation = self.envs.replay(episodes)
-        if torch.equal(observation, state["observation"]):
+        if np.array_equal(observation, _numpy(state["observation"])):
             self._observation = observation
             if state["written"] is not None:
-                self._begin_step(state["written"])
+                self._begin_step({key: _numpy(value) for key, value in state["written"].items()})
         else:
             self.resumed_exactly = False
             # The next step resets all of them: statistically the same run, not bit for bit.
@@ -229,7 +247,35 @@ class GymCollector:
             )
 
 
-def _first_limits(envs: Envs) -> np.ndarray | None:
+class _Rollout:
+    """Arrays ``[num_envs, steps, ...]`` that are filled step by step.
+
+    Every rollout has its own, since a hook may keep it.
+    """
+
+    def __init__(self, num_envs: int, steps: int) -> None:
+        self.shape = (num_envs, steps)
+        self._arrays: dict[tuple[str, ...], Array] = {}
+
+    def array(self, key: tuple[str, ...], dtype: Any, shape: tuple[int, ...]) -> Array:
+        """The array of an entry; zeros, if there was none yet."""
+        if key not in self._arrays:
+            self._arrays[key] = np.zeros((*self.shape, *shape), dtype)
+        return self._arrays[key]
+
+    def put(self, step: int, value: Array, *key: str) -> None:
+        """``value`` ``[num_envs, ...]`` of one step."""
+        self.array(key, value.dtype, value.shape[1:])[:, step] = value
+
+    def tensordict(self) -> TensorDict:
+        """All of them, in their own memory."""
+        tensors = {key: torch.from_numpy(array) for key, array in self._arrays.items()}
+        following = {key[1]: value for key, value in tensors.items() if key[0] == "next"}
+        current = {key[0]: value for key, value in tensors.items() if key[0] != "next"}
+        return TensorDict({**current, "next": TensorDict(following, self.shape)}, self.shape)
+
+
+def _first_limits(envs: Envs) -> Array | None:
     """Steps after which each environment's first episode is cut."""
     if envs.max_episode_steps is None:
         return None
@@ -237,5 +283,6 @@ def _first_limits(envs: Envs) -> np.ndarray | None:
     return np.ceil(share * envs.max_episode_steps).astype(np.int64)
 
 
-def _numpy(actions: Tensor | np.ndarray | None) -> np.ndarray | None:
-    return None if actions is None else np.asarray(actions)
+def _numpy(values: Any) -> Any:
+    """Arrays, from the tensors that a checkpoint may have made of them."""
+    return None if values is None else np.asarray(values)

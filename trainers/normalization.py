@@ -23,6 +23,8 @@ class RunningNorm(nn.Module):
     mean: Tensor
     var: Tensor
     count: Tensor
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, shape: Sequence[int], clip: float = 10.0) -> None:
         super().__init__()
@@ -30,6 +32,9 @@ class RunningNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(list(shape), dtype=torch.float64))
         self.register_buffer("var", torch.ones(list(shape), dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        # What a forward pass takes of them, in float32.
+        self.register_buffer("shift", torch.zeros(list(shape)))
+        self.register_buffer("scale", torch.ones(list(shape)))
 
     @property
     def std(self) -> Tensor:
@@ -38,7 +43,7 @@ class RunningNorm(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalised ``values`` ``[..., *shape]``, in their own type."""
-        normal = (values - self.mean) / self.std
+        normal = (values - self.shift) * self.scale
         return normal.clamp(-self.clip, self.clip).to(values.dtype)
 
     @torch.no_grad()
@@ -53,3 +58,5 @@ class RunningNorm(nn.Module):
         self.var.lerp_(var, share).add_(shift.square() * share * (1 - share))
         self.mean.add_(shift * share)
         self.count.copy_(total)
+        self.shift.copy_(self.mean)
+        self.scale.copy_(1.0 / self.std)

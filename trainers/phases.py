@@ -68,7 +68,7 @@ class Phase:
     def is_finite(self, losses: TensorDictBase) -> bool:
         """Whether losses and gradients are free of NaN and infinities: one number says it."""
         grads = [p.grad for p in self.parameters() if p.grad is not None]
-        return math.isfinite(float(torch.nn.utils.get_total_norm(grads) + _total(losses)))
+        return math.isfinite(float(total_norm(grads) + _total(losses)))
 
     def blame(self, losses: TensorDictBase) -> str:
         """Which loss, or else which gradient, is not finite."""
@@ -103,6 +103,14 @@ class Phase:
             self.loss.load_state_dict(state["loss"])
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
+
+
+def total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of all of them together."""
+    if len(gradients) > 3:
+        return torch.nn.utils.get_total_norm(gradients)
+    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
 
 def _total(losses: TensorDictBase) -> Tensor:

@@ -233,7 +233,8 @@ class Trainer:
     def _take(self, phase: Phase, batch: TensorDictBase) -> TensorDictBase:
         losses = self._fire(Stage.POST_LOSS, batch, phase.loss(batch))
         phase.backward(losses)
-        losses = self._fire(Stage.POST_BACKWARD, batch, losses.detach())
+        detached = TensorDict({key: value.detach() for key, value in losses.items()})
+        losses = self._fire(Stage.POST_BACKWARD, batch, detached)
         if not phase.is_finite(losses):
             where = f"at update {self.updates + 1}, frame {self.frames}"
             raise NonFiniteError(f"{phase.blame(losses)} {where}: it was not stepped on")

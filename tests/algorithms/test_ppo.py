@@ -134,7 +134,8 @@ def test_everything_learns(make: Any, env: Any, algo: Any) -> None:
     before = {name: parameter.detach().clone() for name, parameter in named.items()}
     trainer.train()
     (optimizer,) = trainer.phases[0].optimizers
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(named)
+    optimized = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert optimized == sum(parameter.numel() for parameter in named.values())
     still = [name for name, parameter in named.items() if torch.equal(parameter, before[name])]
     assert still == []
 

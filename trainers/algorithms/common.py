@@ -8,14 +8,21 @@ from contextlib import contextmanager
 from torch import nn
 from torch.optim import Adam, Optimizer
 
+from trainers.optimizers import FlatAdam
+
 
 def grouped_adam(
-    loss: nn.Module, rates: Mapping[str, float], rest: str = "critic", eps: float = 1e-8
+    loss: nn.Module,
+    rates: Mapping[str, float],
+    rest: str = "critic",
+    eps: float = 1e-8,
+    flat: bool = False,
 ) -> Adam:
     """One Adam with a group, and a learning rate, for each kind of parameter.
 
     A parameter is of the kind in ``rates`` that TorchRL names it for (``actor_network_params``,
-    ``log_alpha``), or else of kind ``rest``.
+    ``log_alpha``), or else of kind ``rest``. ``flat`` makes it a
+    :class:`~trainers.optimizers.FlatAdam`.
     """
     groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in rates}
     for name, parameter in loss.named_parameters():
@@ -27,7 +34,7 @@ def grouped_adam(
         for kind, parameters in groups.items()
         if parameters
     ]
-    return Adam(settings, eps=eps, fused=True)
+    return FlatAdam(settings, eps=eps) if flat else Adam(settings, eps=eps, fused=True)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 from torchrl.objectives import ClipPPOLoss, KLPENPPOLoss, PPOLoss
-from torchrl.objectives.value import GAE, TD0Estimator, TD1Estimator, TDLambdaEstimator
+from torchrl.objectives.value import TD0Estimator, TD1Estimator, TDLambdaEstimator
 
+from trainers.advantages import GAE
 from trainers.algorithms.common import grouped_adam
 from trainers.config import NetworkConfig, PPOConfig
 from trainers.hooks import (
@@ -30,6 +31,7 @@ from trainers.hooks import (
     WeightSync,
     first_epoch,
 )
+from trainers.losses.ppo import FastClipPPOLoss, FastPPOLoss
 from trainers.networks import action_head, mlp, orthogonal, stochastic_actor
 from trainers.normalization import RunningNorm
 from trainers.stages import Stage
@@ -40,6 +42,7 @@ ACTION_SPACE = "a Box or Discrete"
 # Buffers of the loss that are settings, no part of a run's state (as beta is).
 SETTINGS = ("clip_epsilon", "clip_value", "entropy_coeff", "critic_coeff")
 LOSSES = {"clip": ClipPPOLoss, "kl": KLPENPPOLoss, "plain": PPOLoss}
+FAST_LOSSES = {"clip": FastClipPPOLoss, "plain": FastPPOLoss}
 
 
 def accepts(action_spec: TensorSpec) -> bool:
@@ -86,35 +89,31 @@ def make_networks(
 
 def make_loss(networks: Networks, config: PPOConfig, loss_class: Any = None) -> Any:
     """The loss with all of ``config``'s keywords; equations 6 to 9 of the paper."""
-    keywords: dict[str, Any] = {}
-    if config.loss == "clip":
-        keywords = {"clip_epsilon": config.clip_epsilon}
-    if config.loss == "kl":
-        names = ("dtarg", "beta", "increment", "decrement", "samples_mc_kl")
-        keywords = {name: getattr(config, name) for name in names}
-    return (loss_class or LOSSES[config.loss])(
-        networks.actor,
-        networks.value_head,
-        entropy_bonus=config.entropy_bonus,
-        entropy_coeff=config.entropy_coeff,
-        samples_mc_entropy=config.samples_mc_entropy,
-        critic_coeff=config.critic_coeff,
-        loss_critic_type=config.loss_critic_type,
-        normalize_advantage=config.normalize_advantage,
-        clip_value=config.clip_value or None,
-        separate_losses=config.separate_losses,
-        functional=config.functional,
-        reduction=config.reduction,
-        **keywords,
+    names = (
+        *("entropy_bonus", "entropy_coeff", "samples_mc_entropy", "critic_coeff"),
+        *("loss_critic_type", "normalize_advantage", "separate_losses", "functional", "reduction"),
+        *{
+            "clip": ("clip_epsilon",),
+            "kl": ("dtarg", "beta", "increment", "decrement", "samples_mc_kl"),
+            "plain": (),
+        }[config.loss],
     )
+    keywords = {name: getattr(config, name) for name in names}
+    keywords["clip_value"] = config.clip_value or None
+    both = (networks.actor, networks.value_head)
+    if loss_class is None:
+        fast = FAST_LOSSES.get(config.loss)
+        fits = fast is not None and fast.fits(*both, **keywords)
+        loss_class = fast if fits else LOSSES[config.loss]
+    return loss_class(*both, **keywords)
 
 
 def make_value_estimator(critic: Any, config: PPOConfig) -> Any:
-    """TorchRL's estimator of advantages and value targets."""
+    """An estimator of advantages and value targets, TorchRL's but for the usual one."""
     common = {"gamma": config.gamma, "value_network": critic}
     kind, lmbda = config.value_estimator, config.gae_lambda
     if kind == "gae":
-        return GAE(lmbda=lmbda, **common)
+        return GAE(critic, config.gamma, lmbda)
     # To look one step ahead and no further is TD0; TorchRL's other two estimators fail on that.
     further = config.gamma * (lmbda if kind == "td_lambda" else 1.0)
     if kind == "td0" or further < 1e-6:
@@ -127,7 +126,8 @@ def make_value_estimator(critic: Any, config: PPOConfig) -> Any:
 def make_optimizer(loss: nn.Module, config: PPOConfig) -> Adam:
     """One Adam with a learning rate each for actor and critic; a shared trunk is the actor's."""
     rates = {"actor": config.actor_lr or config.lr, "critic": config.critic_lr or config.lr}
-    return grouped_adam(loss, rates, eps=1e-5)
+    # A functional loss holds on to the parameters' memory.
+    return grouped_adam(loss, rates, eps=1e-5, flat=not config.functional)
 
 
 class PPOTrainer(Trainer):

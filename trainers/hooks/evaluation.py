@@ -15,6 +15,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from trainers import checkpoint
+from trainers.acting import NumpyPolicy
 from trainers.envs import Envs
 from trainers.errors import NonFiniteError
 from trainers.seeding import EVALUATION, episode_seed, own_randomness
@@ -152,10 +153,14 @@ def run_episodes(
     with own_randomness(seeds[0]), torch.no_grad(), set_exploration_type(kind):
         observation = envs.reset(seeds[: envs.num_envs])
         while any(e is not None for e in running):
-            data = TensorDict({"observation": observation.to(device)}, [envs.num_envs])
-            action = policy(data)["action"].cpu().numpy()
+            if deterministic and isinstance(policy, NumpyPolicy):
+                action = policy.act(observation, None)
+            else:
+                tensor = torch.from_numpy(observation).to(device)
+                data = TensorDict({"observation": tensor}, [envs.num_envs])
+                action = policy(data)["action"].cpu().numpy()
             observation, reward, terminated, truncated = envs.step(action)
-            if not (np.isfinite(reward).all() and np.isfinite(observation.numpy()).all()):
+            if not (np.isfinite(reward).all() and np.isfinite(observation).all()):
                 raise NonFiniteError(
                     f"an observation or a reward is not finite in step {int(lengths.max()) + 1} of "
                     "an evaluation: the policy was not evaluated"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from trainers.phases import total_norm
 from trainers.trainer import Trainer
 
 
@@ -30,7 +30,11 @@ class ClipGradNorm:
         self.max_norm = max_norm
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = total_norm(gradients)
+        scale = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(scale)
         trainer.metrics.add_scalars({"train/grad_norm": norm})
 
 

@@ -120,18 +120,25 @@ class LogEpisodes:
             self._skipped = np.zeros(len(rewards), dtype=bool) if cut is None else cut.copy()
             self._returns = np.zeros(len(rewards))
             self._lengths = np.zeros(len(rewards), dtype=np.int64)
-        for step in range(steps):
-            self._returns += rewards[:, step]
-            self._lengths += 1
-            for env in np.flatnonzero(dones[:, step]):
-                if self._skipped[env]:
-                    self._skipped[env] = self._returns[env] = self._lengths[env] = 0
-                    continue
-                trainer.metrics.add("train/episode_return", float(self._returns[env]))
-                trainer.metrics.add("train/episode_length", float(self._lengths[env]))
-                if successes is not None:
-                    trainer.metrics.add("train/success_rate", float(successes[env, step]))
-                self._returns[env] = self._lengths[env] = 0
+        for env, ends in enumerate(dones):
+            begin = 0
+            for last in np.flatnonzero(ends):
+                self._add(env, rewards[env, begin : last + 1])
+                self._finish(trainer, env, None if successes is None else successes[env, last])
+                begin = last + 1
+            self._add(env, rewards[env, begin:])
+
+    def _add(self, env: int, rewards: np.ndarray) -> None:
+        self._returns[env] += rewards.sum()
+        self._lengths[env] += len(rewards)
+
+    def _finish(self, trainer: Trainer, env: int, success: bool | None) -> None:
+        if not self._skipped[env]:
+            trainer.metrics.add("train/episode_return", float(self._returns[env]))
+            trainer.metrics.add("train/episode_length", float(self._lengths[env]))
+            if success is not None:
+                trainer.metrics.add("train/success_rate", float(success))
+        self._skipped[env] = self._returns[env] = self._lengths[env] = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Sums of the open episodes."""

@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from trainers.advantages import discounted_sum
 from trainers.normalization import RunningNorm
 from trainers.trainer import Trainer
 
@@ -59,13 +60,13 @@ class ScaleReward:
 
     def _discounted(self, reward: Tensor, done: Tensor) -> Tensor:
         """What each frame's episode has brought so far, ``[..., T, 1]``, older rewards for less."""
-        total, seen = self._returns.to(reward.device), []
-        for now, ends in zip(reward.unbind(-2), done.unbind(-2), strict=True):
-            total = total + now
-            seen.append(total)
-            total = self.gamma * total * ~ends
-        self._returns = total
-        return torch.stack(seen, -2)
+        values, going_on = reward.squeeze(-1).double(), self.gamma * ~done.squeeze(-1)
+        values[..., 0] += self._returns.to(reward.device).squeeze(-1)
+        # Backwards in time, since what a frame takes in is what lies before it.
+        carried = going_on.roll(1, -1)
+        total = discounted_sum(values.flip(-1), carried.flip(-1)).flip(-1)
+        self._returns = (going_on * total)[..., -1:]
+        return total.unsqueeze(-1)
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics, and the returns of the open episodes."""

@@ -1,0 +1,57 @@
+"""Acting in numpy: asked for every frame, torch takes longer to start than to answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import nn
+
+from trainers.numpy_nets import Array, numpy_policy
+
+
+class NumpyPolicy(nn.Module):
+    """A policy on TensorDicts that can also :meth:`act` on arrays, several times as fast.
+
+    Collectors and evaluations that find :meth:`act` use it, and have the rest of what a loss wants
+    to know of the actions written once a rollout by :meth:`describe`.
+
+    Args:
+        actor: the shipped stochastic actor, on the CPU, for which :meth:`fits` is true; its weights
+            are the ones used.
+    """
+
+    def __init__(self, actor: Any) -> None:
+        super().__init__()
+        self.actor = actor
+        nets = numpy_policy(actor[0].module)
+        assert nets is not None, "see fits()"
+        self._net, self._head = nets
+
+    @staticmethod
+    def fits(actor: Any) -> bool:
+        """Whether ``actor`` is a small MLP with a head that numpy can follow, on the CPU."""
+        on_cpu = all(parameter.device.type == "cpu" for parameter in actor.parameters())
+        return on_cpu and numpy_policy(getattr(actor[0], "module", None)) is not None
+
+    def forward(self, data: TensorDictBase) -> TensorDictBase:
+        """Ask the actor itself."""
+        return self.actor(data)
+
+    def noise(self, *shape: int) -> Array:
+        """What so many actions are drawn with, ``[*shape, ...]``, from torch's generator."""
+        return self._head.noise(*shape)
+
+    def act(self, observation: Array, noise: Array | None) -> Array:
+        """Actions for ``observation`` ``[B, n]``: drawn with ``noise``, or the likeliest ones."""
+        outputs = self._net.forward(self._net.normalized(observation))
+        return self._head.action(outputs[-1], noise)
+
+    @torch.no_grad()
+    def describe(self, rollout: TensorDictBase) -> None:
+        """Write log-probability and distribution of the actions in ``rollout``."""
+        parameters = self.actor[0](rollout.select("observation"))
+        distribution = self.actor.build_dist_from_params(parameters)
+        parameters["action_log_prob"] = distribution.log_prob(rollout["action"])
+        rollout.update(parameters.exclude("observation"))

@@ -1,0 +1,228 @@
+"""Small networks on the CPU in numpy, on the very memory of torch's parameters.
+
+An operation of torch on a 64 x 64 matrix takes longer to start than to compute. Numpy starts it
+several times as fast, which is all that matters to acting frame by frame and to minibatches of 64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from tensordict.nn import AddStateIndependentNormalScale
+from torch import Tensor, nn
+
+from trainers.networks import ActionHead
+from trainers.normalization import RunningNorm
+
+Array = np.ndarray
+
+_HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
+
+
+class _Activation(NamedTuple):
+    apply: Callable[[Array], Array]  # in place
+    slope: Callable[[Array], Array]  # from the activation's output
+
+
+_ACTIVATIONS: dict[type[nn.Module], _Activation] = {
+    nn.Tanh: _Activation(lambda x: np.tanh(x, out=x), lambda y: 1.0 - y * y),
+    nn.ReLU: _Activation(lambda x: np.maximum(x, 0.0, out=x), lambda y: y > 0.0),
+}
+
+
+class NumpyMLP:
+    """An ``nn.Sequential`` of linear layers, tanh and ReLU, perhaps behind a running norm.
+
+    It computes what the modules would, with the values their parameters have when it is called.
+
+    Args:
+        net: in float32 on the CPU; see :meth:`fits`.
+    """
+
+    def __init__(self, net: nn.Sequential) -> None:
+        first = net[0]
+        self.norm: RunningNorm | None = first if isinstance(first, RunningNorm) else None
+        self._linear = [module for module in net if isinstance(module, nn.Linear)]
+        self._activations = [
+            _ACTIVATIONS[type(module)] for module in net if type(module) in _ACTIVATIONS
+        ]
+        self._arrays: list[tuple[Array, Array]] = []
+        self._address = 0
+
+    @staticmethod
+    def fits(net: nn.Module) -> bool:
+        """Whether ``net`` is such a network: linear layers with an activation between them."""
+        if not isinstance(net, nn.Sequential):
+            return False
+        modules = list(net)[isinstance(net[0], RunningNorm) :]
+        linear, between = modules[::2], modules[1::2]
+        return (
+            len(modules) % 2 == 1
+            and all(type(m) is nn.Linear and m.bias is not None for m in linear)
+            and all(type(m) in _ACTIVATIONS for m in between)
+        )
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Weight and bias of each layer, in the order of :meth:`backward`'s gradients."""
+        return [tensor for layer in self._linear for tensor in (layer.weight, layer.bias)]
+
+    @property
+    def layers(self) -> list[tuple[Array, Array]]:
+        """Weights ``[outputs, inputs]`` and biases, sharing the parameters' memory."""
+        address = self._linear[0].weight.data_ptr()
+        if address != self._address:  # the parameters have been moved
+            self._arrays = [
+                (layer.weight.detach().numpy(), layer.bias.detach().numpy())
+                for layer in self._linear
+            ]
+            self._address = address
+        return self._arrays
+
+    def normalized(self, values: Array) -> Array:
+        """What the linear layers get to see, in the arithmetic of :class:`RunningNorm`."""
+        if self.norm is None:
+            return values
+        normal = (values - self.norm.shift.numpy()) * self.norm.scale.numpy()
+        clip = self.norm.clip
+        return np.minimum(np.maximum(normal, -clip, out=normal), clip, out=normal)
+
+    def forward(self, values: Array) -> list[Array]:
+        """From normalised values ``[B, inputs]`` to each layer's output; the last is the net's."""
+        outputs = [values]
+        for index, (weight, bias) in enumerate(self.layers):
+            output = np.dot(outputs[-1], weight.T)
+            output += bias
+            if index < len(self._activations):
+                self._activations[index].apply(output)
+            outputs.append(output)
+        return outputs
+
+    def backward(self, outputs: list[Array], gradient: Array) -> list[Array]:
+        """Gradients of :attr:`parameters` from that of the output ``[B, outputs]``."""
+        gradients: list[Array] = []
+        ones = np.ones(len(gradient), np.float32)
+        for index in reversed(range(len(outputs) - 1)):
+            gradients += [np.dot(ones, gradient), np.dot(gradient.T, outputs[index])]
+            if index > 0:
+                gradient = np.dot(gradient, self.layers[index][0])
+                gradient *= self._activations[index - 1].slope(outputs[index])
+        return gradients[::-1]
+
+
+class Distribution(NamedTuple):
+    """The log-probability of what was done and the entropy, both ``[B]``, and what moves them.
+
+    ``gradients(d_log_prob, d_entropy)`` are those of the network's outputs and of the parameters
+    that the head has for itself.
+    """
+
+    log_prob: Array
+    entropy: Array
+    gradients: Callable[[Array, Array], tuple[Array, list[Array]]]
+
+
+class Head(Protocol):
+    """What is made of a network's outputs ``[B, n]``: a distribution of actions."""
+
+    parameters: list[Tensor]
+
+    def noise(self, *shape: int) -> Array:
+        """What so many actions are drawn with, ``[*shape, ...]``, from torch's generator."""
+        ...
+
+    def action(self, outputs: Array, noise: Array | None) -> Array:
+        """The action drawn with ``noise``, or without any the likeliest one."""
+        ...
+
+    def distribution(self, outputs: Array, action: Array) -> Distribution:
+        """How likely ``action`` was."""
+        ...
+
+
+class GaussianHead:
+    """Independent normals around the outputs; their deviations are the same in every state."""
+
+    def __init__(self, scale: AddStateIndependentNormalScale) -> None:
+        self.parameters: list[Tensor] = [scale.state_independent_scale]
+        self._lower = float(scale.scale_lb)  # type: ignore[arg-type]  # a number
+
+    @property
+    def _unbounded_std(self) -> Array:
+        return np.exp(self.parameters[0].detach().numpy())
+
+    def noise(self, *shape: int) -> Array:
+        """Standard normal."""
+        return torch.randn(*shape, *self.parameters[0].shape).numpy()
+
+    def action(self, outputs: Array, noise: Array | None) -> Array:
+        """The mean, with the noise in proportion."""
+        if noise is None:
+            return outputs
+        return outputs + noise * np.maximum(self._unbounded_std, self._lower)
+
+    def distribution(self, outputs: Array, action: Array) -> Distribution:
+        """Densities, and the entropy, which is the same everywhere."""
+        unbounded = self._unbounded_std
+        std = np.maximum(unbounded, self._lower)
+        z = (action - outputs) / std
+        squares = z * z
+        log_volume = np.log(std).sum() + len(std) * _HALF_LOG_TAU
+        log_prob = -0.5 * squares.sum(-1) - log_volume
+        entropy = np.full_like(log_prob, log_volume + 0.5 * len(std))
+
+        def gradients(d_log_prob: Array, d_entropy: Array) -> tuple[Array, list[Array]]:
+            d_log_std = np.dot(d_log_prob, squares - 1.0) + d_entropy.sum()
+            return d_log_prob[:, None] * z / std, [d_log_std * (unbounded >= self._lower)]
+
+        return Distribution(log_prob, entropy, gradients)
+
+
+class CategoricalHead:
+    """One of several actions, the outputs their logits."""
+
+    def __init__(self, num_actions: int) -> None:
+        self.parameters: list[Tensor] = []
+        self.num_actions = num_actions
+
+    def noise(self, *shape: int) -> Array:
+        """Gumbel's: the action whose sum of logit and noise is the largest is drawn by softmax."""
+        return torch.empty(*shape, self.num_actions).exponential_().log_().neg_().numpy()
+
+    def action(self, outputs: Array, noise: Array | None) -> Array:
+        """Its number, ``[B]``."""
+        return (outputs if noise is None else outputs + noise).argmax(-1)
+
+    def distribution(self, outputs: Array, action: Array) -> Distribution:
+        """Probabilities by softmax."""
+        logits = outputs - outputs.max(-1, keepdims=True)
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        probs = np.exp(log_probs)
+        entropy = -(probs * log_probs).sum(-1)
+        taken = (np.arange(len(logits)), action)
+
+        def gradients(d_log_prob: Array, d_entropy: Array) -> tuple[Array, list[Array]]:
+            by_entropy = d_entropy[:, None] * (log_probs + entropy[:, None])
+            d_logits = -probs * (d_log_prob[:, None] + by_entropy)
+            d_logits[taken] += d_log_prob
+            return d_logits, []
+
+        return Distribution(log_probs[taken], entropy, gradients)
+
+
+def numpy_policy(policy: nn.Module | None) -> tuple[NumpyMLP, Head] | None:
+    """Net and head of a policy ``Sequential(net, ActionHead)``; None if it is of another kind."""
+    if not (isinstance(policy, nn.Sequential) and len(policy) == 2):
+        return None
+    net, head = policy
+    if not (isinstance(net, nn.Sequential) and NumpyMLP.fits(net) and isinstance(head, ActionHead)):
+        return None
+    if isinstance(head.to_parameters, AddStateIndependentNormalScale):
+        return NumpyMLP(net), GaussianHead(head.to_parameters)
+    if isinstance(head.to_parameters, nn.Identity):
+        return NumpyMLP(net), CategoricalHead(head.num_inputs)
+    return None

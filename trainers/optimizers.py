@@ -1,0 +1,78 @@
+"""Optimizers of our own: only where measurably faster than torch's, and of the same arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+
+class FlatAdam(Adam):
+    """Torch's fused ``Adam`` on one long vector for each parameter group.
+
+    The parameters that it is given become views of that vector, their gradients views of its
+    gradient: with small networks a step, a norm, or setting gradients to zero takes as long for
+    each of a dozen tensors as for all of them together.
+
+    Whoever took hold of a parameter's memory before (``parameter.data``) is left behind: make the
+    optimizer first. Gradients stay allocated: :meth:`zero_grad` fills them with zeros.
+
+    Args:
+        groups: parameters in float32 and on one device, with a name and a learning rate each.
+        eps: as torch's.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], eps: float = 1e-8) -> None:
+        flat = [{**group, "params": [_flattened(group["params"])]} for group in groups]
+        super().__init__(flat, eps=eps, fused=True)
+        for group in self.param_groups:
+            (parameter,) = group["params"]
+            self.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Gradients become zeros, whatever ``set_to_none`` says: they are views."""
+        for group in self.param_groups:
+            group["params"][0].grad.zero_()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closures here
+        """One step; what ``Adam.step`` calls in the end, without its way there."""
+        for group in self.param_groups:
+            (parameter,) = group["params"]
+            state = self.state[parameter]
+            state["step"] += 1
+            torch._fused_adam_(  # type: ignore  # torch's own optimizer calls it too
+                [parameter],
+                [parameter.grad],
+                [state["exp_avg"]],
+                [state["exp_avg_sq"]],
+                [],
+                [state["step"]],
+                amsgrad=False,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=0.0,
+                eps=group["eps"],
+                maximize=False,
+            )
+
+
+def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
+    """All ``parameters`` in one, of which they are views from now on."""
+    parameters = list(parameters)
+    flat = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    sizes = [parameter.numel() for parameter in parameters]
+    parts = zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True)
+    for parameter, data, grad in parts:
+        parameter.data = data.view_as(parameter)
+        parameter.grad = grad.view_as(parameter)
+    return flat

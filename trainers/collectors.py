@@ -170,8 +170,8 @@ class GymCollector:
         data = TensorDict({"observation": tensor}, [self.envs.num_envs])
         with torch.no_grad():
             written = self.policy(data)
-        entries = written.exclude("observation").cpu().items()
-        return {key: value.numpy() for key, value in entries}  # type: ignore[misc]  # tensors
+        entries: Any = written.exclude("observation").cpu().items()
+        return {key: value.numpy() for key, value in entries}
 
     def _reset(self, mask: Array) -> Array:
         """Begin new episodes where ``mask`` is true; observations of all environments."""

@@ -93,18 +93,22 @@ class FastPPOLoss(PPOLoss):
         """The losses of a minibatch ``[B]``, and what TorchRL reports beside them."""
         keys = self.tensor_keys
         data: Any = tensordict
-        advantage = data.get(keys.advantage, None)
-        usual = advantage is not None and advantage.shape == (*data.shape[:1], 1)
-        if not usual or advantage.device.type != "cpu":
+        if not self._is_usual(data.get(keys.advantage, None), data.shape):
             return super().forward(tensordict)
         with np.errstate(all="ignore"):  # what is not finite shows in the losses
             return self._evaluate(
                 data["observation"].numpy(),
                 data[keys.action].numpy(),
                 data[keys.sample_log_prob].numpy(),
-                advantage.numpy()[:, 0],
+                data[keys.advantage].numpy()[:, 0],
                 data[keys.value_target].numpy()[:, 0],
             )
+
+    @staticmethod
+    def _is_usual(advantage: Tensor | None, shape: torch.Size) -> bool:
+        if advantage is None or advantage.device.type != "cpu":
+            return False
+        return advantage.shape == (*shape[:1], 1)
 
     def _evaluate(
         self,

@@ -164,7 +164,7 @@ class GymCollector:
     def _act(self, observation: Array) -> dict[str, Array]:
         """The action, and all else that the policy writes: log-probabilities and the like."""
         if self.frames < self.init_random_frames:
-            action = self.envs.action_spec.rand(torch.Size([self.envs.num_envs]))
+            action: Any = self.envs.action_spec.rand(torch.Size([self.envs.num_envs]))
             return {"action": action.numpy()}
         tensor = torch.from_numpy(observation).to(self.device)
         data = TensorDict({"observation": tensor}, [self.envs.num_envs])

@@ -76,7 +76,8 @@ class _Vector:
         self.total: Tensor | None = None
 
     def add(self, values: Sequence[Tensor]) -> None:
-        stacked = torch.stack([value.detach().reshape(()) for value in values]).double()
+        flat = [value if value.ndim == 0 else value.reshape(()) for value in values]
+        stacked = torch.stack(flat).detach().double()
         self.total = stacked if self.total is None else self.total.to(stacked.device) + stacked
         self.count += 1
 

@@ -115,15 +115,15 @@ class NumpyMLP:
 
 
 class Distribution(NamedTuple):
-    """The log-probability of what was done and the entropy, both ``[B]``, and what moves them.
+    """The log-probabilities ``[B]`` of what was done, the sum of all entropies, what moves them.
 
-    ``gradients(d_log_prob, d_entropy)`` are those of the network's outputs and of the parameters
-    that the head has for itself.
+    ``gradients(d_log_prob, d_entropy)``, of an array ``[B]`` and a number, are those of the
+    network's outputs and of the parameters that the head has for itself.
     """
 
     log_prob: Array
-    entropy: Array
-    gradients: Callable[[Array, Array], tuple[Array, list[Array]]]
+    entropy: float
+    gradients: Callable[[Array, float], tuple[Array, list[Array]]]
 
 
 class Head(Protocol):
@@ -171,12 +171,12 @@ class GaussianHead:
         std = np.maximum(unbounded, self._lower)
         z = (action - outputs) / std
         squares = z * z
-        log_volume = np.log(std).sum() + len(std) * _HALF_LOG_TAU
-        log_prob = -0.5 * squares.sum(-1) - log_volume
-        entropy = np.full_like(log_prob, log_volume + 0.5 * len(std))
+        log_volume = float(np.add.reduce(np.log(std))) + len(std) * _HALF_LOG_TAU
+        log_prob = -0.5 * np.add.reduce(squares, -1) - log_volume
+        entropy = len(outputs) * (log_volume + 0.5 * len(std))
 
-        def gradients(d_log_prob: Array, d_entropy: Array) -> tuple[Array, list[Array]]:
-            d_log_std = np.dot(d_log_prob, squares - 1.0) + d_entropy.sum()
+        def gradients(d_log_prob: Array, d_entropy: float) -> tuple[Array, list[Array]]:
+            d_log_std = np.dot(d_log_prob, squares - 1.0) + d_entropy * len(outputs)
             return d_log_prob[:, None] * z / std, [d_log_std * (unbounded >= self._lower)]
 
         return Distribution(log_prob, entropy, gradients)
@@ -205,13 +205,13 @@ class CategoricalHead:
         entropy = -(probs * log_probs).sum(-1)
         taken = (np.arange(len(logits)), action)
 
-        def gradients(d_log_prob: Array, d_entropy: Array) -> tuple[Array, list[Array]]:
-            by_entropy = d_entropy[:, None] * (log_probs + entropy[:, None])
+        def gradients(d_log_prob: Array, d_entropy: float) -> tuple[Array, list[Array]]:
+            by_entropy = d_entropy * (log_probs + entropy[:, None])
             d_logits = -probs * (d_log_prob[:, None] + by_entropy)
             d_logits[taken] += d_log_prob
             return d_logits, []
 
-        return Distribution(log_probs[taken], entropy, gradients)
+        return Distribution(log_probs[taken], float(entropy.sum()), gradients)
 
 
 def numpy_policy(policy: nn.Module | None) -> tuple[NumpyMLP, Head] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +65,24 @@ class FlatAdam(Adam):
             )
 
 
+def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
+    """Where a function that makes its own gradients sends those of ``parameters``.
+
+    Each leaf comes with the number of consecutive parameters it stands for: all those of a
+    :class:`FlatAdam`'s group, so that they get their gradients in one piece, else one.
+    """
+    found: list[tuple[Tensor, int]] = []
+    index = 0
+    while index < len(parameters):
+        flat: Any = getattr(parameters[index], "flat", None)
+        parts = [] if flat is None else flat.parts
+        mine = parameters[index : index + len(parts)]
+        whole = len(parts) > 0 and [id(part) for part in parts] == [id(each) for each in mine]
+        found.append((flat, len(parts)) if whole else (parameters[index], 1))
+        index += found[-1][1]
+    return found
+
+
 def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
     """All ``parameters`` in one, of which they are views from now on."""
     parameters = list(parameters)
@@ -75,4 +93,6 @@ def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
     for parameter, data, grad in parts:
         parameter.data = data.view_as(parameter)
         parameter.grad = grad.view_as(parameter)
+        parameter.flat = flat  # type: ignore[attr-defined]  # for leaves()
+    flat.parts = parameters  # type: ignore[attr-defined]
     return flat

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -53,8 +55,8 @@ class Phase:
             for group in optimizer.param_groups:
                 yield from group["params"]
 
-    def backward(self, losses: TensorDictBase) -> None:
-        """Fresh gradients of the sum of the ``loss_*`` entries.
+    def backward(self, losses: TensorDictBase) -> Tensor:
+        """Fresh gradients of the sum of the ``loss_*`` entries; returns that sum, detached.
 
         Raises:
             TypeError: the loss did not return a TensorDict.
@@ -64,11 +66,12 @@ class Phase:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         total.backward()
+        return total.detach()
 
-    def is_finite(self, losses: TensorDictBase) -> bool:
-        """Whether losses and gradients are free of NaN and infinities: one number says it."""
-        grads = [p.grad for p in self.parameters() if p.grad is not None]
-        return math.isfinite(float(total_norm(grads) + _total(losses)))
+    def is_finite(self, total: Tensor) -> bool:
+        """Whether ``total``, what was differentiated, and the gradients are: one number says it."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        return math.isfinite((total_norm(gradients) + total).item())
 
     def blame(self, losses: TensorDictBase) -> str:
         """Which loss, or else which gradient, is not finite."""
@@ -116,7 +119,7 @@ def total_norm(gradients: Sequence[Tensor]) -> Tensor:
 def _total(losses: TensorDictBase) -> Tensor:
     if not isinstance(losses, TensorDictBase):
         raise TypeError(f"a loss must return a TensorDict, got {type(losses).__name__}")
-    terms = {k: v for k, v in losses.items() if k.startswith("loss_")}
+    terms = {key: value for key, value in losses.items() if key.startswith("loss_")}
     if not terms:
         raise ValueError(
             f"the loss returned no 'loss_*' entry to differentiate, only {sorted(losses.keys())}"
@@ -124,4 +127,4 @@ def _total(losses: TensorDictBase) -> Tensor:
     for key, value in terms.items():
         if value.numel() != 1:
             raise ValueError(f"{key} must be a scalar, got shape {list(value.shape)}; reduce it")
-    return torch.stack([value.reshape(()) for value in terms.values()]).sum()
+    return reduce(add, [v if v.ndim == 0 else v.reshape(()) for v in terms.values()])

@@ -232,10 +232,9 @@ class Trainer:
 
     def _take(self, phase: Phase, batch: TensorDictBase) -> TensorDictBase:
         losses = self._fire(Stage.POST_LOSS, batch, phase.loss(batch))
-        phase.backward(losses)
-        detached = TensorDict({key: value.detach() for key, value in losses.items()})
-        losses = self._fire(Stage.POST_BACKWARD, batch, detached)
-        if not phase.is_finite(losses):
+        total = phase.backward(losses)
+        losses = self._fire(Stage.POST_BACKWARD, batch, _detached(losses))
+        if not phase.is_finite(total):
             where = f"at update {self.updates + 1}, frame {self.frames}"
             raise NonFiniteError(f"{phase.blame(losses)} {where}: it was not stepped on")
         phase.step()
@@ -317,6 +316,14 @@ def _check_shapes(rollout: TensorDictBase) -> None:
                 f"('next', {key!r}) of the rollout has shape {list(value.shape)}; with batch size "
                 f"{list(rollout.batch_size)} it must be {list(expected)}"
             )
+
+
+def _detached(losses: TensorDictBase) -> TensorDictBase:
+    """``losses`` themselves, without their graph (a copy would cost more than the entries do)."""
+    for key, value in losses.items():
+        if value.requires_grad:
+            losses.set(key, value.detach())
+    return losses
 
 
 def _merged(taken: list[TensorDictBase]) -> dict[str, Tensor]:

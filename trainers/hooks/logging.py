@@ -70,10 +70,17 @@ class LogLosses:
     ``loss/qvalue_0``, any other scalar (``alpha``) ``train/alpha``.
     """
 
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
-        trainer.metrics.add_scalars(
-            {_name(key, losses): value for key, value in losses.items() if value.numel() == 1}
-        )
+        scalars = {}
+        for key, value in losses.items():
+            if value.numel() == 1:
+                if key not in self._names:
+                    self._names[key] = _name(key, losses)
+                scalars[self._names[key]] = value
+        trainer.metrics.add_scalars(scalars)
 
 
 def _name(key: str, losses: TensorDictBase) -> str:

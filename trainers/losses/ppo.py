@@ -13,6 +13,7 @@ from torch import Tensor
 from torchrl.objectives import ClipPPOLoss, PPOLoss
 
 from trainers.numpy_nets import Array, NumpyMLP, numpy_policy
+from trainers.optimizers import leaves
 
 _RESOLUTION = torch.finfo(torch.float32).resolution
 _EPS = torch.finfo(torch.float32).eps
@@ -43,18 +44,31 @@ _DISTANCES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
 
 
 class _Losses(torch.autograd.Function):
-    """Numbers for autograd, and a function of the gradients that come back to them."""
+    """Numbers for autograd, and a function of the gradients that come back to them.
+
+    ``numbers`` says how many of the arrays that ``gradients`` returns belong to each leaf.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, losses: Array, gradients: Callable[[list[float]], list[Array]], *_: Tensor
+        ctx: Any,
+        losses: Array,
+        gradients: Callable[[list[float]], list[Array]],
+        numbers: list[int],
+        *_: Tensor,
     ) -> Tensor:
-        ctx.gradients = gradients
+        ctx.gradients, ctx.numbers = gradients, numbers
         return torch.from_numpy(losses)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return None, None, *map(torch.from_numpy, ctx.gradients(grads[0].tolist()))
+        each = iter(ctx.gradients(grads[0].tolist()))
+        joined = [_joined([next(each) for _ in range(number)]) for number in ctx.numbers]
+        return None, None, None, *map(torch.from_numpy, joined)
+
+
+def _joined(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate([a.ravel() for a in arrays])
 
 
 class FastPPOLoss(PPOLoss):
@@ -133,8 +147,7 @@ class FastPPOLoss(PPOLoss):
 
         def gradients(weights: list[float]) -> list[Array]:
             of_objective, of_entropy, of_critic = (share * weight for weight in weights)
-            d_entropy = np.full_like(log_ratio, -entropy_coeff * of_entropy)
-            d_outputs, d_own = policy.gradients(-of_objective * d_gain, d_entropy)
+            d_outputs, d_own = policy.gradients(-of_objective * d_gain, -entropy_coeff * of_entropy)
             d_values = (critic_coeff * of_critic * slope)[:, None]
             return [
                 *actor.backward(outputs, d_outputs),
@@ -142,16 +155,19 @@ class FastPPOLoss(PPOLoss):
                 *critic.backward(values, d_values),
             ]
 
-        sums = -gain.sum(), -entropy_coeff * policy.entropy.sum(), critic_coeff * distance.sum()
+        trained = leaves([*actor.parameters, *head.parameters, *critic.parameters])
+
+        sums = -gain.sum(), -entropy_coeff * policy.entropy, critic_coeff * distance.sum()
         losses = _Losses.apply(
             np.array(sums, np.float32) * np.float32(share),
             gradients,
-            *(*actor.parameters, *head.parameters, *critic.parameters),
+            [number for _, number in trained],
+            *(leaf for leaf, _ in trained),
         )
         names = ["loss_objective", "loss_entropy", "loss_critic"]
         entries = dict(zip(names, losses.unbind(), strict=True))
         if self.entropy_bonus:
-            also["entropy"] = _mean(policy.entropy)
+            also["entropy"] = policy.entropy / len(advantage)
         else:
             del entries["loss_entropy"]
         also["kl_approx"] = -_mean(log_ratio)

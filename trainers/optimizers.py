@@ -78,8 +78,9 @@ def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
         parts = [] if flat is None else flat.parts
         mine = parameters[index : index + len(parts)]
         whole = len(parts) > 0 and [id(part) for part in parts] == [id(each) for each in mine]
-        found.append((flat, len(parts)) if whole else (parameters[index], 1))
-        index += found[-1][1]
+        leaf, number = (flat, len(parts)) if whole else (parameters[index], 1)
+        found.append((leaf, number))
+        index += number
     return found
 
 

@@ -78,9 +78,8 @@ def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
         parts = [] if flat is None else flat.parts
         mine = parameters[index : index + len(parts)]
         whole = len(parts) > 0 and [id(part) for part in parts] == [id(each) for each in mine]
-        leaf, number = (flat, len(parts)) if whole else (parameters[index], 1)
-        found.append((leaf, number))
-        index += number
+        found += [(flat, len(parts))] if whole else [(parameters[index], 1)]
+        index += found[-1][1]
     return found
 
 

@@ -126,8 +126,9 @@ def make_value_estimator(critic: Any, config: PPOConfig) -> Any:
 def make_optimizer(loss: nn.Module, config: PPOConfig) -> Adam:
     """One Adam with a learning rate each for actor and critic; a shared trunk is the actor's."""
     rates = {"actor": config.actor_lr or config.lr, "critic": config.critic_lr or config.lr}
-    # A functional loss holds on to the parameters' memory.
-    return grouped_adam(loss, rates, eps=1e-5, flat=not config.functional)
+    # A functional loss holds on to the parameters' memory, and so may a user's.
+    known = type(loss) in (*LOSSES.values(), *FAST_LOSSES.values())
+    return grouped_adam(loss, rates, eps=1e-5, flat=known and not config.functional)
 
 
 class PPOTrainer(Trainer):

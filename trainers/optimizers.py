@@ -78,7 +78,8 @@ def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
         parts = [] if flat is None else flat.parts
         mine = parameters[index : index + len(parts)]
         whole = len(parts) > 0 and [id(part) for part in parts] == [id(each) for each in mine]
-        found += [(flat, len(parts))] if whole else [(parameters[index], 1)]
+        leaf: Any = flat if whole else parameters[index]
+        found.append((leaf, len(parts) if whole else 1))
         index += found[-1][1]
     return found
 

@@ -190,6 +190,25 @@ def test_replaced_losses_are_the_ones_differentiated() -> None:
     assert loss.guess.item() == -3.0
 
 
+@pytest.mark.parametrize("locked", [False, True])
+def test_losses_have_no_graph_after_the_backward_pass(locked: bool) -> None:
+    loss, seen = Constant(), []
+    trainer = make_trainer(loss, total_frames=1)
+
+    def add(trainer: Trainer, batch: Any, losses: TensorDictBase) -> TensorDictBase:
+        inner = TensorDict({"part": loss.guess * 2.0})
+        return TensorDict({**losses, "inner": inner}).lock_() if locked else losses
+
+    def look(trainer: Trainer, batch: Any, losses: TensorDictBase) -> None:
+        seen.extend(losses.values(True, True))
+
+    trainer.register_hook("post_loss", add)
+    trainer.register_hook("post_backward", look)
+    trainer.train()
+    assert len(seen) > locked
+    assert not any(value.requires_grad for value in seen)
+
+
 @pytest.mark.parametrize(("stage", "returned"), [("post_collect", 1), ("checkpoint", True)])
 def test_a_hook_that_returns_something_else_is_named(stage: str, returned: Any) -> None:
     trainer = make_trainer(total_frames=1)

@@ -51,7 +51,7 @@ class NumpyMLP:
             _ACTIVATIONS[type(module)] for module in net if type(module) in _ACTIVATIONS
         ]
         self._arrays: list[tuple[Array, Array]] = []
-        self._address = 0
+        self._addresses: list[int] = []
 
     @staticmethod
     def fits(net: nn.Module) -> bool:
@@ -74,13 +74,17 @@ class NumpyMLP:
     @property
     def layers(self) -> list[tuple[Array, Array]]:
         """Weights ``[outputs, inputs]`` and biases, sharing the parameters' memory."""
-        address = self._linear[0].weight.data_ptr()
-        if address != self._address:  # the parameters have been moved
+        addresses = [
+            tensor.data_ptr()  # type: ignore[union-attr]  # there is a bias, see fits()
+            for layer in self._linear
+            for tensor in layer._parameters.values()  # attributes take three times as long
+        ]
+        if addresses != self._addresses:  # parameters have been moved
             self._arrays = [
                 (layer.weight.detach().numpy(), layer.bias.detach().numpy())
                 for layer in self._linear
             ]
-            self._address = address
+            self._addresses = addresses
         return self._arrays
 
     def normalized(self, values: Array) -> Array:

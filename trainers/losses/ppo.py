@@ -54,7 +54,9 @@ class _Losses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return None, None, *map(torch.from_numpy, ctx.gradients(grads[0].tolist()))
+        with np.errstate(all="ignore"):  # as in the forward pass
+            gradients = ctx.gradients(grads[0].tolist())
+        return None, None, *map(torch.from_numpy, gradients)
 
 
 class FastPPOLoss(PPOLoss):
@@ -94,8 +96,12 @@ class FastPPOLoss(PPOLoss):
         keys = self.tensor_keys
         data: Any = tensordict
         advantage = data.get(keys.advantage, None)
-        usual = advantage is not None and advantage.shape == (*data.shape[:1], 1)
-        if not usual or advantage.device.type != "cpu":
+        if (
+            advantage is None
+            or data.ndim != 1
+            or advantage.shape != (len(data), 1)
+            or advantage.device.type != "cpu"
+        ):
             return super().forward(tensordict)
         with np.errstate(all="ignore"):  # what is not finite shows in the losses
             return self._evaluate(

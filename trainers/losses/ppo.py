@@ -96,12 +96,7 @@ class FastPPOLoss(PPOLoss):
         keys = self.tensor_keys
         data: Any = tensordict
         advantage = data.get(keys.advantage, None)
-        if (
-            advantage is None
-            or data.ndim != 1
-            or advantage.shape != (len(data), 1)
-            or advantage.device.type != "cpu"
-        ):
+        if advantage is None or advantage.shape != (len(data), 1) or advantage.device.type != "cpu":
             return super().forward(tensordict)
         with np.errstate(all="ignore"):  # what is not finite shows in the losses
             return self._evaluate(

@@ -165,7 +165,7 @@ class GymCollector:
         """The action, and all else that the policy writes: log-probabilities and the like."""
         if self.frames < self.init_random_frames:
             action = self.envs.action_spec.rand(torch.Size([self.envs.num_envs]))
-            return {"action": action.numpy()}
+            return {"action": action.numpy()}  # type: ignore[dict-item]  # a tensor
         tensor = torch.from_numpy(observation).to(self.device)
         data = TensorDict({"observation": tensor}, [self.envs.num_envs])
         with torch.no_grad():

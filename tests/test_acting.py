@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -164,6 +165,33 @@ def test_actions_are_drawn_from_the_policy_as_it_is(make: Any) -> None:
             actor[0].module[0][-1].bias.add_(3.0)
             actor[0].module[1].to_parameters.state_independent_scale.sub_(1.0)
     assert float(rollout["loc"].mean()) > 2.0
+
+
+def test_what_was_begun_with_older_weights_keeps_its_log_probability(make: Any) -> None:
+    envs = make(ENVIRONMENTS["gaussian"], 2)
+    actor = actor_for(envs)
+    policy = NumpyPolicy(actor)
+    collector = iter(GymCollector(envs, policy, seed=0, frames_per_batch=10, overlap=True))
+    next(collector)
+    older = copy.deepcopy(actor)
+    with torch.no_grad():
+        actor[0].module[0][-1].bias.add_(3.0)
+        rollout = next(collector)
+        for steps, author in ((slice(0, 1), older), (slice(1, None), actor)):
+            part = rollout[:, steps]
+            expected = author.get_dist(part.select("observation")).log_prob(part["action"])
+            torch.testing.assert_close(part["action_log_prob"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_collector_acts_in_numpy_after_the_warm_up(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envs = make(ENVIRONMENTS["gaussian"])
+    policy = NumpyPolicy(actor_for(envs))
+    monkeypatch.setattr(NumpyPolicy, "forward", None)
+    random, own = rollouts(envs, policy, init_random_frames=5)
+    assert set(own.keys()) - set(random.keys()) == {"loc", "scale", "action_log_prob"}
+    assert random["action"].abs().max() <= 1
 
 
 def test_the_same_seed_draws_the_same_actions(make: Any) -> None:

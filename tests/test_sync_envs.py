@@ -54,6 +54,8 @@ def test_masked_resets_leave_the_others() -> None:
     assert envs.step(actions)[0].tolist() == [[0, 3, 0, 7], [1, 1, 0, 18], [0, 3, 0, 9]]
     third, _ = envs.reset(seed=[27, 28, 29], options={"reset_mask": ~mask})
     assert third.tolist() == [[1, 0, 0, 27], [1, 1, 0, 18], [1, 0, 0, 29]]
+    fourth, _ = envs.reset(seed=[37, 38, 39], options={"reset_mask": mask})  # without a step
+    assert fourth.tolist() == [[1, 0, 0, 27], [2, 0, 0, 38], [1, 0, 0, 29]]
 
 
 def test_nothing_is_reset_by_itself() -> None:

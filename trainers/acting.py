@@ -39,6 +39,14 @@ class NumpyPolicy(nn.Module):
         """Ask the actor itself."""
         return self.actor(data)
 
+    def state_dict(self, *arguments: Any, **given: Any) -> Any:
+        """The actor's, which can be loaded where it acts by itself: on a GPU, for one."""
+        return self.actor.state_dict(*arguments, **given)
+
+    def load_state_dict(self, *arguments: Any, **given: Any) -> Any:
+        """Restore :meth:`state_dict`."""
+        return self.actor.load_state_dict(*arguments, **given)
+
     def noise(self, *shape: int) -> Array:
         """What so many actions are drawn with, ``[*shape, ...]``, from torch's generator."""
         return self._head.noise(*shape)

@@ -58,16 +58,11 @@ def discounted_sum(values: Tensor, discounts: Tensor) -> Tensor:
     By doubling (Hillis and Steele 1986): every pass takes in twice as many steps, so there are
     log2(T) of them. In float64, returned in the type of ``values``.
     """
-    total, weight = values.double(), discounts.double()
-    if total is values:
-        total = total.clone()
+    total, weight = values.to(torch.float64, copy=True), discounts.double()
     steps = values.shape[-1]
     reach = 1
     while reach < steps:
-        total[..., :-reach] += weight[..., :-reach] * total[..., reach:]
-        # Beyond the last step there is nothing to take in.
-        weight = torch.cat(
-            [weight[..., :-reach] * weight[..., reach:], torch.zeros_like(weight[..., -reach:])], -1
-        )
+        total[..., :-reach] += weight[..., : steps - reach] * total[..., reach:]
+        weight = weight[..., :-reach] * weight[..., reach:]
         reach *= 2
     return total.to(values.dtype)

@@ -20,6 +20,8 @@ from trainers.normalization import RunningNorm
 
 Array = np.ndarray
 
+# Beyond this the arithmetic takes longer than to start it, and torch's threads are of use.
+_WIDEST = 256
 _HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
 
 
@@ -51,11 +53,11 @@ class NumpyMLP:
             _ACTIVATIONS[type(module)] for module in net if type(module) in _ACTIVATIONS
         ]
         self._arrays: list[tuple[Array, Array]] = []
-        self._address = 0
+        self._addresses: list[int] = []
 
     @staticmethod
     def fits(net: nn.Module) -> bool:
-        """Whether ``net`` is such a network: linear layers with an activation between them."""
+        """Whether ``net`` is such a network, and small."""
         if not isinstance(net, nn.Sequential):
             return False
         modules = list(net)[isinstance(net[0], RunningNorm) :]
@@ -64,6 +66,7 @@ class NumpyMLP:
             len(modules) % 2 == 1
             and all(type(m) is nn.Linear and m.bias is not None for m in linear)
             and all(type(m) in _ACTIVATIONS for m in between)
+            and all(isinstance(m, nn.Linear) and m.out_features <= _WIDEST for m in linear)
         )
 
     @property
@@ -74,13 +77,17 @@ class NumpyMLP:
     @property
     def layers(self) -> list[tuple[Array, Array]]:
         """Weights ``[outputs, inputs]`` and biases, sharing the parameters' memory."""
-        address = self._linear[0].weight.data_ptr()
-        if address != self._address:  # the parameters have been moved
+        addresses = [
+            tensor.data_ptr()  # type: ignore[union-attr]  # there is a bias, see fits()
+            for layer in self._linear
+            for tensor in layer._parameters.values()  # attributes take three times as long
+        ]
+        if addresses != self._addresses:  # parameters have been moved
             self._arrays = [
                 (layer.weight.detach().numpy(), layer.bias.detach().numpy())
                 for layer in self._linear
             ]
-            self._address = address
+            self._addresses = addresses
         return self._arrays
 
     def normalized(self, values: Array) -> Array:

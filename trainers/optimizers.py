@@ -39,7 +39,11 @@ class FlatAdam(Adam):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Gradients become zeros, whatever ``set_to_none`` says: they are views."""
         for group in self.param_groups:
-            group["params"][0].grad.zero_()
+            (flat,) = group["params"]
+            flat.grad.zero_()
+            for parameter, view in zip(flat.parts, flat.grad_views, strict=True):
+                if parameter.grad is not view:  # a module's own zero_grad() has dropped it
+                    parameter.grad = view
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closures here
@@ -91,9 +95,10 @@ def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
     flat.grad = torch.zeros_like(flat)
     sizes = [parameter.numel() for parameter in parameters]
     parts = zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True)
+    flat.parts, flat.grad_views = parameters, []  # type: ignore[attr-defined]
     for parameter, data, grad in parts:
         parameter.data = data.view_as(parameter)
         parameter.grad = grad.view_as(parameter)
         parameter.flat = flat  # type: ignore[attr-defined]  # for leaves()
-    flat.parts = parameters  # type: ignore[attr-defined]
+        flat.grad_views.append(parameter.grad)  # type: ignore[attr-defined]
     return flat

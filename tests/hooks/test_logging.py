@@ -167,7 +167,7 @@ def test_episodes_are_summed_over_rollouts(steps: int, saved: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [1, 3, 6])
 def test_the_share_of_finished_episodes_that_succeeded(steps: int) -> None:
     done = torch.tensor([[0, 1, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]]).bool().unsqueeze(-1)
     success = torch.tensor([[1, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]]).bool().unsqueeze(-1)

@@ -69,6 +69,21 @@ def test_rewards_are_scaled_as_by_a_slow_loop(num_envs: int, steps: int, clip: f
         np.testing.assert_allclose(scaled.squeeze(-1).numpy(), reward, rtol=1e-5)
 
 
+def test_rewards_in_float64_are_scaled_alike() -> None:
+    """What the open episodes brought before is no part of the reward."""
+    made = rollouts(2, 7, number=3)
+    expected = slow_reference(*raw(made), clip=10.0)
+    hook = ScaleReward(GAMMA)
+    for rollout, reward in zip(made, expected, strict=True):
+        rollout["next", "reward"] = rollout["next", "reward"].double()
+        given = rollout["next", "reward"]
+        before = given.clone()
+        scaled = hook(stub(), rollout)["next", "reward"]
+        assert scaled.dtype == torch.float64
+        np.testing.assert_allclose(scaled.squeeze(-1).numpy(), reward, rtol=1e-5)
+        assert torch.equal(given, before)
+
+
 def test_a_single_environment_needs_no_dimension() -> None:
     made = rollouts(1, 16, number=3)
     expected = slow_reference(*raw(made), clip=10.0)

@@ -60,7 +60,8 @@ class ScaleReward:
 
     def _discounted(self, reward: Tensor, done: Tensor) -> Tensor:
         """What each frame's episode has brought so far, ``[..., T, 1]``, older rewards for less."""
-        values, going_on = reward.squeeze(-1).double(), self.gamma * ~done.squeeze(-1)
+        values = reward.squeeze(-1).to(torch.float64, copy=True)
+        going_on = self.gamma * ~done.squeeze(-1)
         values[..., 0] += self._returns.to(reward.device).squeeze(-1)
         # Backwards in time, since what a frame takes in is what lies before it.
         carried = going_on.roll(1, -1)

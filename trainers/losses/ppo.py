@@ -43,6 +43,10 @@ _DISTANCES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
 }
 
 
+# Keywords of TorchRL's that change what is computed, and are not known here.
+_UNKNOWN = ("clip_value", "delay_actor", "max_importance_ratio", "advantage_norm")
+
+
 class _Losses(torch.autograd.Function):
     """Numbers for autograd, and a function of the gradients that come back to them.
 
@@ -62,7 +66,8 @@ class _Losses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        each = iter(ctx.gradients(grads[0].tolist()))
+        with np.errstate(all="ignore"):  # as in the forward pass
+            each = iter(ctx.gradients(grads[0].tolist()))
         joined = [_joined([next(each) for _ in range(number)]) for number in ctx.numbers]
         return None, None, None, *map(torch.from_numpy, joined)
 
@@ -100,7 +105,9 @@ class FastPPOLoss(PPOLoss):
             and NumpyMLP.fits(getattr(critic, "module", critic))
             and kwargs.get("loss_critic_type", "smooth_l1") in _DISTANCES
             and kwargs.get("reduction", "mean") in ("mean", "sum")
-            and not (kwargs.get("functional", True) or kwargs.get("clip_value"))
+            and kwargs.get("critic_coeff", 1.0) is not None
+            and not kwargs.get("functional", True)
+            and not any(kwargs.get(name) for name in _UNKNOWN)
         )
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -122,7 +129,7 @@ class FastPPOLoss(PPOLoss):
     def _is_usual(advantage: Tensor | None, shape: torch.Size) -> bool:
         if advantage is None or advantage.device.type != "cpu":
             return False
-        return advantage.shape == (*shape[:1], 1)
+        return len(shape) == 1 and advantage.shape == (*shape, 1)
 
     def _evaluate(
         self,

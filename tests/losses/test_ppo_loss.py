@@ -1,0 +1,452 @@
+"""The losses of PPO in numpy are TorchRL's, number for number."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from helpers import env_config, sac_loss, stub, tiny_ppo
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor, nn
+from torchrl.data import Bounded, Categorical
+from torchrl.objectives import ClipPPOLoss, KLPENPPOLoss, PPOLoss
+
+from trainers.algorithms.ppo import Networks, make_loss, make_networks, make_optimizer
+from trainers.build import build
+from trainers.config import NetworkConfig, PPOConfig
+from trainers.hooks import AnnealBuffer
+from trainers.losses.ppo import FastClipPPOLoss, FastPPOLoss
+from trainers.phases import Phase
+
+OBSERVATIONS, BATCH = 4, 64
+SPECS: dict[str, Any] = {"gaussian": Bounded(-1.0, 1.0, (3,)), "categorical": Categorical(5)}
+THEIRS = {"clip": ClipPPOLoss, "plain": PPOLoss}
+OURS = {"clip": FastClipPPOLoss, "plain": FastPPOLoss}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "no normaliser": {"normalize_observation": False},
+    "relu": {"activation": "relu"},
+    "three layers": {"hidden": [8, 16, 8]},
+    "entropy": {"entropy_coeff": 0.1},
+    "no entropy": {"entropy_bonus": False, "entropy_coeff": 0.1},
+    "l1": {"loss_critic_type": "l1"},
+    "smooth_l1": {"loss_critic_type": "smooth_l1"},
+    "sum": {"reduction": "sum", "entropy_coeff": 0.1},
+    "advantages as they are": {"normalize_advantage": False},
+    "critic's part": {"critic_coeff": 0.9},
+    "a narrow clip": {"clip_epsilon": 0.01},
+    "deviations at their bound": {"lower_bound": 0.8, "entropy_coeff": 0.1},
+    "separate losses": {"separate_losses": True},
+}
+
+variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+kinds = pytest.mark.parametrize("kind", OURS)
+spaces = pytest.mark.parametrize("space", SPECS)
+
+
+def networks_of(
+    config: PPOConfig,
+    space: str = "gaussian",
+    hidden: list[int] | None = None,
+    activation: str = "tanh",
+    lower_bound: float | None = None,
+) -> Networks:
+    """Networks no parameter of which is zero, and that have seen observations."""
+    torch.manual_seed(0)
+    network = NetworkConfig(hidden=[16, 16] if hidden is None else hidden, activation=activation)
+    made = make_networks(OBSERVATIONS, SPECS[space], network, config)
+    if lower_bound is not None and space == "gaussian":
+        made.actor[0].module[1].to_parameters.scale_lb = lower_bound
+    with torch.no_grad():
+        for parameter in [*made.actor.parameters(), *made.critic.parameters()]:
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    if made.norm is not None:
+        made.norm.update(batch(space, seed=9)["observation"][1:])  # all but the one far out
+    return made
+
+
+def make(
+    loss_class: Any, kind: str = "clip", space: str = "gaussian", **given: Any
+) -> tuple[Any, PPOConfig]:
+    """A loss; ``loss_class`` None leaves the choice to `make_loss`."""
+    own = {key: given.pop(key) for key in ("hidden", "activation", "lower_bound") if key in given}
+    config = PPOConfig(loss=kind, **given)  # type: ignore[arg-type]  # a Literal
+    return make_loss(networks_of(config, space, **own), config, loss_class), config
+
+
+def pair(kind: str = "clip", space: str = "gaussian", **given: Any) -> tuple[Any, Any]:
+    """Ours, as it is chosen, and TorchRL's."""
+    ours, theirs = (make(c, kind, space, **given)[0] for c in (None, THEIRS[kind]))
+    assert (type(ours), type(theirs)) == (OURS[kind], THEIRS[kind])
+    return ours, theirs
+
+
+def batch(space: str = "gaussian", seed: int = 1, size: tuple[int, ...] = (BATCH,)) -> TensorDict:
+    """A minibatch; one observation is far out, ratios lie on both sides of any clip."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*last: int) -> Tensor:
+        return torch.randn(*size, *last, generator=generator)
+
+    observation = 3.0 * normal(OBSERVATIONS) + 1.0
+    observation.view(-1, OBSERVATIONS)[0, 0] = 1e3
+    if space == "gaussian":
+        action = normal(3)
+        log_prob = -0.5 * action.square().sum(-1) - 2.76
+    else:
+        action = torch.randint(0, 5, size, generator=generator)
+        log_prob = torch.full(size, -1.6)
+    data = {
+        "observation": observation,
+        "action": action,
+        "action_log_prob": log_prob + 0.3 * normal(),
+        "advantage": 2.0 * normal(1) + 0.5,
+        "value_target": 3.0 * normal(1) - 1.0,
+    }
+    return TensorDict(data, size)
+
+
+Scaled = Callable[[TensorDictBase], None]
+
+
+def evaluated(loss: Any, data: TensorDictBase, scale: Scaled | None = None) -> TensorDictBase:
+    """The losses of a minibatch, gradients in place."""
+    losses = loss(data)
+    if scale is not None:
+        scale(losses)
+    sum(value for key, value in losses.items() if key.startswith("loss_")).backward()
+    return losses
+
+
+def gradients(loss: nn.Module) -> dict[str, Tensor]:
+    return {n: p.grad for n, p in loss.named_parameters() if p.grad is not None}
+
+
+def near(one: Tensor, two: Tensor, tolerance: float = 1e-5) -> bool:
+    """Equal relative to the largest entry, or to 1 if that is larger."""
+    one, two = one.detach(), two.detach()
+    return bool((one - two).abs().max() <= tolerance * max(1.0, float(two.abs().max())))
+
+
+def assert_equal(ours: Any, theirs: Any, data: TensorDict, scale: Scaled | None = None) -> None:
+    """All entries, by their names, and the gradients of all parameters."""
+    our_losses = evaluated(ours, data.clone(), scale)
+    their_losses = evaluated(theirs, data.clone(), scale)
+    assert set(our_losses.keys()) == set(their_losses.keys())
+    for key, value in their_losses.items():
+        assert our_losses[key].dtype == value.dtype, key
+        assert our_losses[key].shape == value.squeeze().shape, key  # one is [1] at TorchRL's
+        assert our_losses[key].requires_grad == value.requires_grad, key
+        assert near(our_losses[key], value.squeeze()), key
+    our_gradients, their_gradients = gradients(ours), gradients(theirs)
+    assert our_gradients.keys() == their_gradients.keys()
+    assert our_gradients.keys() == {name for name, _ in theirs.named_parameters()}
+    for name, value in their_gradients.items():
+        assert value.abs().max() > 0, name
+        assert our_gradients[name].dtype == value.dtype, name
+        assert near(our_gradients[name] / value.abs().max(), value / value.abs().max()), name
+
+
+@kinds
+@spaces
+@variants
+def test_losses_and_gradients(variant: dict[str, Any], space: str, kind: str) -> None:
+    if kind == "plain":
+        variant = {key: value for key, value in variant.items() if key != "clip_epsilon"}
+    ours, theirs = pair(kind, space, **variant)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert_equal(ours, theirs, batch(space))
+
+
+@kinds
+@spaces
+@pytest.mark.parametrize("name", ["loss_objective", "loss_entropy", "loss_critic"])
+def test_gradients_follow_what_a_hook_makes_of_the_losses(kind: str, space: str, name: str) -> None:
+    ours, theirs = pair(kind, space, entropy_coeff=0.1)
+
+    def scale(losses: TensorDictBase) -> None:
+        losses[name] = 3.0 * losses[name]
+
+    evaluated(ours, batch(space))
+    before = {name: value.clone() for name, value in gradients(ours).items()}
+    ours.zero_grad()
+    assert_equal(ours, theirs, batch(space), scale)
+    assert any(not near(value, before[name], 1e-3) for name, value in gradients(ours).items())
+
+
+def test_deviations_below_their_bound_get_no_gradient() -> None:
+    ours, theirs = pair(lower_bound=0.8, entropy_coeff=0.1)
+    for loss in (ours, theirs):
+        log_std = loss.actor_network[0].module[1].to_parameters.state_independent_scale
+        log_std.data.copy_(torch.tensor([0.3, 0.9, 0.79]).log())
+        evaluated(loss, batch())
+        assert (log_std.grad == 0).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@kinds
+def test_small_batches(kind: str, size: int) -> None:
+    ours, theirs = pair(kind)
+    assert_equal(ours, theirs, batch(size=(size,)))
+
+
+@kinds
+@spaces
+@pytest.mark.parametrize("given", [{}, {"entropy_coeff": 0.1, "activation": "relu"}], ids=str)
+def test_parameters_after_twenty_updates(kind: str, space: str, given: dict[str, Any]) -> None:
+    """The same to 1e-4 of a parameter or 1e-6, with the optimizers that go with the losses."""
+    ours, theirs = (updated(c, kind, space, **given) for c in (None, THEIRS[kind]))
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def updated(loss_class: Any, kind: str, space: str, **given: Any) -> dict[str, Tensor]:
+    """Parameters after twenty updates; all of them moved."""
+    loss, config = make(loss_class, kind, space, lr=1e-3, **given)
+    phase = Phase(loss, make_optimizer(loss, config))
+    before = {name: p.detach().clone() for name, p in loss.named_parameters()}
+    for update in range(20):
+        phase.backward(loss(batch(space, seed=update)))
+        phase.step()
+    after = {name: p.detach() for name, p in loss.named_parameters()}
+    assert not any(torch.equal(before[name], value) for name, value in after.items())
+    return after
+
+
+# --------------------------------------------------------------------- which loss
+
+
+@kinds
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"predict_std": True},
+        {"shared_trunk": True},
+        {"activation": "silu"},
+        {"functional": True},
+        {"clip_value": 0.2},
+    ],
+    ids=str,
+)
+def test_what_it_was_not_made_for_is_torchrl_s(kind: str, given: dict[str, Any]) -> None:
+    loss, _ = make(None, kind, **given)
+    assert type(loss) is THEIRS[kind]
+    evaluated(loss, batch().set("state_value", torch.zeros(BATCH, 1)))
+
+
+def test_the_loss_with_a_kl_penalty_is_torchrl_s() -> None:
+    assert type(make(None, "kl")[0]) is KLPENPPOLoss
+
+
+@pytest.mark.parametrize("kind", ["clip", "plain", "kl"])
+def test_torchrl_s_own_can_be_asked_for(kind: Any) -> None:
+    config = {"loss": kind, "loss_module": "torchrl"}
+    trainer = build(tiny_ppo(env_config("CartPole-v1"), config)).trainer
+    expected = KLPENPPOLoss if kind == "kl" else THEIRS[kind]
+    assert type(sac_loss(trainer)) is expected
+    trainer.train()
+    assert trainer.frames == 48
+
+
+# ------------------------------------------------------------- through TorchRL's forward
+
+
+@kinds
+def test_rollouts_with_advantages(kind: str) -> None:
+    ours, theirs = pair(kind)
+    data = batch(size=(4, 16))
+    assert_through_torchrl(ours, theirs, data)
+
+
+@kinds
+@pytest.mark.parametrize("size", [(BATCH,), (4, 16)])
+def test_batches_without_advantages(kind: str, size: tuple[int, ...]) -> None:
+    ours, theirs = pair(kind)
+    data = batch(size=size).exclude("advantage", "value_target")
+    following = batch(seed=2, size=size)
+    done = torch.zeros(*size, 1, dtype=torch.bool)
+    reward = following["advantage"]
+    data["next"] = {"observation": following["observation"], "reward": reward, "done": done}
+    data["next", "terminated"] = done.clone()
+    assert_through_torchrl(ours, theirs, data)
+
+
+@kinds
+def test_a_single_frame_without_a_batch(kind: str) -> None:
+    ours, theirs = pair(kind, entropy_coeff=0.1)
+    assert_through_torchrl(ours, theirs, batch(size=(1,))[0])
+
+
+def assert_through_torchrl(ours: Any, theirs: Any, data: Any) -> None:
+    """Entries and gradients are those of TorchRL's code, bit for bit."""
+    our_losses, their_losses = evaluated(ours, data.clone()), evaluated(theirs, data.clone())
+    assert our_losses.keys() == their_losses.keys()
+    for key, value in their_losses.items():
+        torch.testing.assert_close(our_losses[key], value, rtol=0, atol=0, equal_nan=True)
+    for name, value in gradients(theirs).items():
+        torch.testing.assert_close(gradients(ours)[name], value, rtol=0, atol=0, equal_nan=True)
+
+
+# ---------------------------------------------------------------------------- keys
+
+
+@kinds
+@spaces
+def test_renamed_keys(kind: str, space: str) -> None:
+    ours, theirs = pair(kind, space)
+    data = batch(space)
+    names: dict[str, Any] = {
+        "advantage": "gain",
+        "value_target": ("critic", "goal"),
+        "sample_log_prob": ("old", "log_prob"),
+    }
+    for loss in (ours, theirs):
+        loss.set_keys(**names)
+    data["gain"] = data["advantage"] + data["value_target"]
+    data["critic", "goal"] = 2.0 * data["value_target"]
+    data["old", "log_prob"] = data["action_log_prob"] - 0.1
+    assert_equal(ours, theirs, data.exclude("advantage", "value_target", "action_log_prob"))
+
+
+@kinds
+def test_an_action_of_another_name(kind: str) -> None:
+    ours, theirs = pair(kind)
+    data = batch()
+    data["deed"] = data["action"].flip(0)
+    for loss in (ours, theirs):
+        loss.set_keys(action="deed")
+    plain, _ = pair(kind)
+    assert not near(evaluated(plain, data)["loss_objective"], ours(data)["loss_objective"])
+    assert ours(data)["kl_approx"] == pytest.approx(
+        float((data["action_log_prob"] - log_prob(ours, data, "deed")).mean()), rel=1e-5
+    )
+
+
+def log_prob(loss: Any, data: TensorDictBase, action: str) -> Tensor:
+    """Of an action, by the actor itself."""
+    with torch.no_grad():
+        return loss.actor_network.get_dist(data.clone()).log_prob(data[action])
+
+
+@pytest.mark.parametrize("key", ["value_target", "action_log_prob", "action"])
+def test_a_missing_entry_is_named(key: str) -> None:
+    ours, _ = pair()
+    with pytest.raises(KeyError, match=key):
+        ours(batch().exclude(key))
+
+
+# --------------------------------------------------------------- what is not finite
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "key", ["observation", "action", "action_log_prob", "advantage", "value_target"]
+)
+@kinds
+def test_what_is_not_finite_shows(kind: str, key: str, bad: float) -> None:
+    """Wherever it does with TorchRL's loss; and no warning of numpy's comes before the error."""
+    given = {} if kind == "clip" else {"normalize_observation": False, "activation": "relu"}
+    found = []
+    for loss in pair(kind, **given):
+        phase = Phase(loss, torch.optim.SGD(loss.parameters(), 0.1))
+        data = batch()
+        data[key].view(-1)[5] = bad
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            losses = loss(data)
+            total = phase.backward(losses)
+        found.append((phase.is_finite(total), finite(losses)))
+    assert found[0] == found[1]
+    assert not (math.isnan(bad) and found[0][0])
+
+
+def finite(losses: TensorDictBase) -> dict[str, bool]:
+    """Which of the losses are."""
+    return {key: bool(value.isfinite()) for key, value in losses.items() if key.startswith("loss_")}
+
+
+# -------------------------------------------------------------------- what may change
+
+
+def test_an_annealed_clip_is_followed() -> None:
+    ours, theirs = pair(normalize_advantage=False)
+    seen = set()
+    for frames in (0, 50, 90, 100):
+        for loss in (ours, theirs):
+            loss.zero_grad()
+            AnnealBuffer(loss.clip_epsilon, 0.2)(stub(frames=frames), TensorDict())
+        our_losses, their_losses = evaluated(ours, batch()), evaluated(theirs, batch())
+        for key, value in their_losses.items():
+            assert near(our_losses[key], value.squeeze()), key
+        for name, value in gradients(theirs).items():
+            assert near(gradients(ours)[name], value), name
+        seen.add((our_losses["loss_objective"].item(), float(our_losses["clip_fraction"])))
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("name", ["entropy_coeff", "critic_coeff"])
+@kinds
+def test_coefficients_may_be_set_later(kind: str, name: str) -> None:
+    ours, theirs = pair(kind, entropy_coeff=0.1)
+    evaluated(ours, batch())
+    ours.zero_grad()
+    for loss in (ours, theirs):
+        getattr(loss, name).fill_(0.77)
+    assert_equal(ours, theirs, batch())
+
+
+@spaces
+def test_loaded_parameters_are_used(space: str) -> None:
+    ours, theirs = pair(space=space)
+    evaluated(ours, batch(space))
+    state = {
+        key: 0.5 * value if isinstance(value, Tensor) and value.is_floating_point() else value
+        for key, value in theirs.state_dict().items()
+    }
+    for loss in (ours, theirs):
+        loss.zero_grad()
+        loss.load_state_dict(state)
+    assert_equal(ours, theirs, batch(space))
+
+
+@pytest.mark.parametrize("which", ["all", "the last"])
+def test_parameters_in_another_place_are_used(which: str) -> None:
+    ours, theirs = pair()
+    evaluated(ours, batch())
+    for loss in (ours, theirs):
+        loss.zero_grad()
+        parameters = list(loss.actor_network.parameters())[:-1]  # all but the deviations
+        for parameter in parameters if which == "all" else parameters[-1:]:
+            parameter.data = 1.5 * parameter.data + 0.1
+    assert_equal(ours, theirs, batch())
+
+
+def test_an_optimizer_made_later_moves_what_is_used() -> None:
+    ours, config = make(None)
+    theirs, _ = make(ClipPPOLoss)
+    evaluated(ours, batch())  # has seen the parameters where they were
+    optimizers = make_optimizer(ours, config), torch.optim.Adam(theirs.parameters(), 3e-4, eps=1e-5)
+    for loss, optimizer in zip((ours, theirs), optimizers, strict=True):
+        phase = Phase(loss, optimizer)
+        for _ in range(3):
+            phase.backward(loss(batch()))
+            phase.step()
+        optimizer.zero_grad()
+    assert_equal(ours, theirs, batch())
+    assert not near(ours(batch())["loss_critic"], make(None)[0](batch())["loss_critic"])
+
+
+def test_statistics_of_the_observations_are_followed() -> None:
+    ours, theirs = pair()
+    evaluated(ours, batch())
+    ours.zero_grad()
+    observation = 10.0 + torch.randn(100, OBSERVATIONS)
+    for loss in (ours, theirs):
+        loss.actor_network[0].module[0][0].update(observation)  # the critic's as well
+    assert_equal(ours, theirs, batch())

@@ -180,7 +180,7 @@ def test_a_run_of_ppo_comes_back(line: str, started_ppo: TrainConfig) -> None:
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        ("total_frames=200_000", "total_frames"),  # its learning rate falls over all of them
+        ("total_frames=300_000", "total_frames"),  # its learning rate falls over all of them
         ("algo.loss=clip", "algo.loss"),
         ("algo.entropy_coeff=0.5", "algo.entropy_coeff"),
         ("network.activation=relu", "network.activation"),

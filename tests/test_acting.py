@@ -22,7 +22,7 @@ from trainers.collectors import GymCollector
 from trainers.config import NetworkConfig, PPOConfig
 from trainers.envs import Envs
 from trainers.hooks.evaluation import run_episodes
-from trainers.networks import TanhNormalActor
+from trainers.networks import ActingPolicy, TanhNormalActor
 
 ENVIRONMENTS = {
     "gaussian": {"env_id": "Pendulum-v1", "max_episode_steps": 30},
@@ -74,6 +74,38 @@ def test_without_noise_it_is_the_actor_s_deterministic_action(make: Any, env: An
     assert (action.dtype, action.shape) == (expected.dtype, expected.shape)
     np.testing.assert_allclose(action, expected, rtol=1e-5, atol=1e-6)
     assert len(np.unique(action)) > 1
+
+
+BOUNDS = {"unit": ([-1.0, -1.0], [1.0, 1.0]), "uneven": ([-2.0, 1.0], [3.0, 9.0])}
+
+
+@pytest.mark.parametrize("bounds", BOUNDS.values(), ids=list(BOUNDS))
+def test_a_squashed_gaussian_acts_as_in_torch(bounds: tuple[list[float], list[float]]) -> None:
+    torch.manual_seed(0)
+    low, high = map(torch.tensor, bounds)
+    policy = ActingPolicy(TanhNormalActor(5, Bounded(low, high, (2,)), [32, 32], "relu"))
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(2.0)
+    data = TensorDict({"observation": torch.randn(200, 5)}, [200])
+    observation = data["observation"].numpy()
+    in_numpy = NumpyPolicy(policy)
+    with torch.no_grad():
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            expected = policy(data)["action"].numpy()
+        action = in_numpy.act(observation, None)
+        np.testing.assert_allclose(action, expected, rtol=1e-4, atol=1e-5)
+        torch.manual_seed(1)
+        expected = policy(data)["action"].numpy()
+        torch.manual_seed(1)
+        action = in_numpy.act(observation, in_numpy.noise(200))
+    assert (action.dtype, action.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_allclose(action, expected, rtol=1e-4, atol=1e-5)
+    assert (action >= low.numpy()).all()
+    assert (action <= high.numpy()).all()
+    assert np.unique(action).size > 300
+    in_numpy.describe(data)
+    assert set(data.keys()) == {"observation", "action"}
 
 
 @environments

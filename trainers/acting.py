@@ -8,7 +8,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import nn
 
-from trainers.numpy_nets import Array, numpy_policy
+from trainers.networks import ActingPolicy
+from trainers.numpy_nets import Array, Head, NumpyMLP, SquashedHead, numpy_policy
 
 
 class NumpyPolicy(nn.Module):
@@ -18,14 +19,13 @@ class NumpyPolicy(nn.Module):
     to know of the actions written once a rollout by :meth:`describe`.
 
     Args:
-        actor: the shipped stochastic actor, on the CPU, for which :meth:`fits` is true; its weights
-            are the ones used.
+        actor: a shipped actor for which :meth:`fits` is true; its weights are the ones used.
     """
 
     def __init__(self, actor: Any) -> None:
         super().__init__()
         self.actor = actor
-        nets = numpy_policy(actor[0].module)
+        nets = _nets(actor)
         assert nets is not None, "see fits()"
         self._net, self._head = nets
 
@@ -33,7 +33,7 @@ class NumpyPolicy(nn.Module):
     def fits(actor: Any) -> bool:
         """Whether ``actor`` is a small MLP with a head that numpy can follow, on the CPU."""
         on_cpu = all(parameter.device.type == "cpu" for parameter in actor.parameters())
-        return on_cpu and numpy_policy(getattr(actor[0], "module", None)) is not None
+        return on_cpu and _nets(actor) is not None
 
     def forward(self, data: TensorDictBase) -> TensorDictBase:
         """Ask the actor itself."""
@@ -58,8 +58,17 @@ class NumpyPolicy(nn.Module):
 
     @torch.no_grad()
     def describe(self, rollout: TensorDictBase) -> None:
-        """Write log-probability and distribution of the actions in ``rollout``."""
+        """Write all else that the actor writes: of an :class:`ActingPolicy` nothing."""
+        if isinstance(self.actor, ActingPolicy):
+            return
         parameters = self.actor[0](rollout.select("observation"))
         distribution = self.actor.build_dist_from_params(parameters)
         parameters["action_log_prob"] = distribution.log_prob(rollout["action"])
         rollout.update(parameters.exclude("observation"))
+
+
+def _nets(actor: Any) -> tuple[NumpyMLP, Head] | None:
+    if not isinstance(actor, ActingPolicy):
+        return numpy_policy(getattr(actor[0], "module", None))
+    squashed = actor.actor
+    return (NumpyMLP(squashed.net), SquashedHead(squashed)) if NumpyMLP.fits(squashed.net) else None

@@ -20,7 +20,8 @@ from trainers.algorithms.common import keeping_settings
 from trainers.collectors import GymCollector
 from trainers.config import ConfigError, PPOConfig, SACConfig, TrainConfig
 from trainers.envs import Envs
-from trainers.losses.sac import CriticwiseSACLoss, FastSACLoss
+from trainers.losses.fast_sac import FastSACLoss
+from trainers.losses.sac import CriticwiseSACLoss
 from trainers.networks import (
     ActingPolicy,
     NoisyPolicy,
@@ -29,6 +30,7 @@ from trainers.networks import (
     TanhNormalActor,
     critic_ensemble,
 )
+from trainers.replay_buffer import UniformReplayBuffer
 from trainers.samplers import Prioritized
 from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
@@ -97,6 +99,7 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     with _fitting(algo.loss_module):
         loss = sac.make_loss(actor, critics, spec, algo, loss_class, value)
     policy = ActingPolicy(actor)  # the loss trains these very parameters
+    policy = NumpyPolicy(policy) if NumpyPolicy.fits(policy) else policy
     noise = algo.exploration_noise
     collector = GymCollector(
         envs,
@@ -202,7 +205,7 @@ def _replay_buffer(algo: SACConfig, device: torch.device) -> ReplayBuffer:
     else:
         where = device if algo.storage == "device" else torch.device("cpu")
         storage = LazyTensorStorage(algo.buffer_size, device=where)
-    sampler = None  # uniform
-    if algo.prioritized:
-        sampler = Prioritized(algo.buffer_size, algo.priority_alpha, algo.priority_beta)
+    if not algo.prioritized:
+        return UniformReplayBuffer(storage=storage, batch_size=algo.batch_size)
+    sampler = Prioritized(algo.buffer_size, algo.priority_alpha, algo.priority_beta)
     return ReplayBuffer(storage=storage, sampler=sampler, batch_size=algo.batch_size)

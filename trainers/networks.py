@@ -162,45 +162,52 @@ class TanhNormalActor(ProbabilisticActor):
             distribution_kwargs={} if unit else {"low": low, "high": high},
             return_log_prob=True,
         )
-        # Not a submodule a second time; the parameters are the same.
-        self.__dict__["_net"] = net
-        self._center, self._half_range = (
-            (0.0, 1.0) if unit else ((low + high) / 2, (high - low) / 2)
-        )
-        self._log_volume = 0.0 if unit else float(self._half_range.log().sum())  # type: ignore[union-attr]  # a tensor then
+        # Not submodules a second time; the parameters are the same.
+        self.__dict__["_outputs"], self.__dict__["_net"] = net[0], net
+        self._center, self.half_range = (0.0, 1.0) if unit else ((low + high) / 2, (high - low) / 2)
+        self._log_volume = 0.0 if unit else float(self.half_range.log().sum())  # type: ignore[union-attr]  # a tensor then
+
+    @property
+    def net(self) -> nn.Sequential:
+        """The linear layers and the activations between them, up to mean and spread."""
+        return self.__dict__["_outputs"]
+
+    @property
+    def to_std(self) -> Any:
+        """From the spread to a standard deviation: ``softplus(spread + bias) + min_val``."""
+        return self.__dict__["_net"][1].scale_mapping
 
     def mode(self, observation: Tensor) -> Tensor:
         """The deterministic action, the squashed mean."""
-        loc, _ = self._net(observation)
-        return self._in_bounds(loc.tanh())
+        mean, _ = self._net(observation)
+        return self.in_bounds(mean.tanh().clamp(-BELOW_ONE, BELOW_ONE))
 
     def sample(self, observation: Tensor) -> Tensor:
         """An action drawn from the policy; differentiable."""
-        loc, scale = self._net(observation)
-        return self._in_bounds(torch.addcmul(loc, scale, torch.randn_like(loc)).tanh())
+        mean, std = self._net(observation)
+        before = torch.addcmul(mean, std, torch.randn_like(mean))
+        return self.in_bounds(before.tanh().clamp(-BELOW_ONE, BELOW_ONE))
 
-    def sample_and_log_prob(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """An action ``[..., n]`` and its log-density ``[...]``, both differentiable."""
-        loc, scale = self._net(observation)
-        noise = torch.randn_like(loc)
-        before = torch.addcmul(loc, scale, noise)
-        normal = -0.5 * noise.square() - scale.log() - _HALF_LOG_TAU
+    def log_prob(self, before: Tensor, std: Tensor, noise: Tensor) -> Tensor:
+        """Of what ``before``, drawn with this noise, becomes: ``[...]`` from ``[..., n]``."""
+        normal = -0.5 * noise.square() - std.log() - _HALF_LOG_TAU
         # log(1 - tanh(x)^2), written so that it does not cancel where tanh saturates
         squash = 2.0 * (_LOG_2 - before - functional.softplus(-2.0 * before))
-        log_prob = (normal - squash).sum(-1)
-        return self._in_bounds(before.tanh()), log_prob - self._log_volume
+        return (normal - squash).sum(-1) - self._log_volume
 
-    def _in_bounds(self, squashed: Tensor) -> Tensor:
-        # tanh rounds to exactly 1 at 9: keep off the bounds, as TorchRL's transform does
-        inside = squashed.clamp(-_BELOW_ONE, _BELOW_ONE)
-        if self._log_volume == 0.0 and isinstance(self._center, float):
-            return inside
-        return self._center + self._half_range * inside
+    def in_bounds(self, squashed: Tensor) -> Tensor:
+        """From (-1, 1) to the actions' bounds."""
+        return (
+            squashed
+            if self._log_volume == 0.0 and isinstance(self._center, float)
+            else (self._center + self.half_range * squashed)
+        )
 
 
 _LOG_2 = math.log(2.0)
 _HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
-_BELOW_ONE = 1.0 - torch.finfo(torch.float32).resolution
+# tanh rounds to exactly 1 at 9: keep off the bounds, as TorchRL's transform does
+BELOW_ONE = 1.0 - torch.finfo(torch.float32).resolution
 
 
 def critic_ensemble(critic: nn.Module | Sequence[nn.Module], number: int = 2) -> list[nn.Module]:

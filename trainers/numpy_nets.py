@@ -15,7 +15,7 @@ import torch
 from tensordict.nn import AddStateIndependentNormalScale
 from torch import Tensor, nn
 
-from trainers.networks import ActionHead
+from trainers.networks import BELOW_ONE, ActionHead, TanhNormalActor
 from trainers.normalization import RunningNorm
 
 Array = np.ndarray
@@ -134,9 +134,7 @@ class Distribution(NamedTuple):
 
 
 class Head(Protocol):
-    """What is made of a network's outputs ``[B, n]``: a distribution of actions."""
-
-    parameters: list[Tensor]
+    """What is made of a network's outputs ``[B, n]``: actions."""
 
     def noise(self, *shape: int) -> Array:
         """What so many actions are drawn with, ``[*shape, ...]``, from torch's generator."""
@@ -145,6 +143,12 @@ class Head(Protocol):
     def action(self, outputs: Array, noise: Array | None) -> Array:
         """The action drawn with ``noise``, or without any the likeliest one."""
         ...
+
+
+class DistributionHead(Head, Protocol):
+    """A head that also knows the way back, to what was done."""
+
+    parameters: list[Tensor]
 
     def distribution(self, outputs: Array, action: Array) -> Distribution:
         """How likely ``action`` was."""
@@ -221,7 +225,30 @@ class CategoricalHead:
         return Distribution(log_probs[taken], float(entropy.sum()), gradients)
 
 
-def numpy_policy(policy: nn.Module | None) -> tuple[NumpyMLP, Head] | None:
+class SquashedHead:
+    """Normals with a mean and a spread from the outputs, squashed into the actions' bounds."""
+
+    def __init__(self, actor: TanhNormalActor) -> None:
+        self._actor = actor
+        self._bias, self._min_std = float(actor.to_std.bias), float(actor.to_std.min_val)
+        self._num_actions = actor.spec["action"].shape[-1]
+
+    def noise(self, *shape: int) -> Array:
+        """Standard normal."""
+        return torch.randn(*shape, self._num_actions).numpy()
+
+    def action(self, outputs: Array, noise: Array | None) -> Array:
+        """Of the mean, with the noise in proportion."""
+        number = self._num_actions
+        before = outputs[:, :number]
+        if noise is not None:
+            spread = outputs[:, number:] + self._bias
+            before = before + noise * (np.logaddexp(spread, 0.0, dtype=np.float32) + self._min_std)
+        squashed = np.clip(np.tanh(before), -BELOW_ONE, BELOW_ONE)
+        return self._actor.in_bounds(torch.from_numpy(squashed)).numpy()
+
+
+def numpy_policy(policy: nn.Module | None) -> tuple[NumpyMLP, DistributionHead] | None:
     """Net and head of a policy ``Sequential(net, ActionHead)``; None if it is of another kind."""
     if not (isinstance(policy, nn.Sequential) and len(policy) == 2):
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -46,7 +47,8 @@ from trainers.hooks import (
     TargetUpdate,
     WriteMetrics,
 )
-from trainers.losses.sac import CriticwiseSACLoss, FastSACLoss
+from trainers.losses.fast_sac import FastSACLoss
+from trainers.losses.sac import CriticwiseSACLoss
 from trainers.networks import ActingPolicy, StateActionValue, TanhNormalActor, critic_ensemble
 from trainers.samplers import Prioritized
 from trainers.stages import Stage
@@ -339,7 +341,8 @@ def test_noise_is_for_collection_only(make: Any) -> None:
     for noise in (0.0, 0.5):
         built = build(tiny_sac(algo={**frozen, "exploration_noise": noise}))
         assert type(built.policy) is ActingPolicy
-        built.policy.actor.sample = lambda observation: torch.zeros(len(observation), 1)  # type: ignore
+        built.policy.actor.actor.sample = lambda observation: torch.zeros(len(observation), 1)
+        built.policy.act = lambda observation, noise: np.zeros((len(observation), 1), np.float32)
         collected: list[torch.Tensor] = []
         built.trainer.register_hook(
             "post_collect", lambda trainer, rollout, c=collected: c.append(rollout["action"])

@@ -13,7 +13,8 @@ from torchrl.objectives import SACLoss
 from torchrl.objectives.value import TDLambdaEstimator
 
 from trainers.hooks import PrioritizedReplay
-from trainers.losses.sac import CriticwiseSACLoss, FastSACLoss
+from trainers.losses.fast_sac import FastSACLoss
+from trainers.losses.sac import CriticwiseSACLoss
 
 RUN = Path("run")
 MINE = (*TINY, "plugins=[my_plugin]", "run_dir=run", "total_frames=60")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from tensordict.nn import TensorDictParams
 from torch import nn
 from torch.optim import Adam, Optimizer
 from torchrl.data import Bounded, ReplayBuffer, TensorSpec
@@ -33,6 +34,7 @@ from trainers.hooks import (
     TargetUpdate,
     WeightSync,
 )
+from trainers.losses.fast_sac import FastSACLoss
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 from trainers.updates import UpdateRatio
@@ -83,6 +85,11 @@ def make_loss(
         reduction=config.reduction,
         **version,
     )
+    if not one and len(critics) == 1:
+        # TorchRL stacks the parameters of a list, but registers no stack of one: without this an
+        # optimizer would never see them.
+        stack = loss.qvalue_network_params.apply(lambda p: nn.Parameter(p.detach().clone()))
+        loss.qvalue_network_params = TensorDictParams(stack, no_convert=True)
     # Before anything is saved or loaded: both are part of the loss's state from here on.
     getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
     if getattr(loss, "_value_estimator", None) is None:  # else the loss has brought its own
@@ -104,7 +111,10 @@ def _discounts(config: SACConfig) -> dict[str, float]:
 def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
     """One Adam with a group, and a learning rate, each for actor, critics and alpha."""
     rates = {"actor": config.actor_lr, "critic": config.critic_lr, "alpha": config.alpha_lr}
-    return grouped_adam(loss, {kind: rate or config.lr for kind, rate in rates.items()})
+    # Others may have laid hold of their parameters' memory.
+    known = isinstance(loss, FastSACLoss)
+    rates = {kind: rate or config.lr for kind, rate in rates.items()}
+    return grouped_adam(loss, rates, flat=known)
 
 
 class SACTrainer(Trainer):

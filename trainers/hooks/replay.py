@@ -9,6 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import ReplayBuffer
 
+from trainers.replay_buffer import UniformReplayBuffer
 from trainers.trainer import Trainer
 
 
@@ -59,7 +60,10 @@ class Replay:
         if self.time_major:
             self._keep_order(trainer, rollout.numel() // rollout.batch_size[-1])
             rollout = rollout.reshape(-1, rollout.batch_size[-1]).transpose(0, 1)
-        self.buffer.extend(rollout.reshape(-1))
+        if isinstance(self.buffer, UniformReplayBuffer):
+            self.buffer.store(rollout)
+        else:
+            self.buffer.extend(rollout.reshape(-1))
 
     def sample(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
         """A batch ``[batch_size]``; the incoming one (the rollout) is dropped."""

@@ -1,0 +1,69 @@
+"""A replay buffer of TorchRL's that is read and written without its way there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import ReplayBuffer
+
+Key = tuple[str, ...]
+
+
+class UniformReplayBuffer(ReplayBuffer):
+    """TorchRL's ``ReplayBuffer`` of transitions, written in turn, sampled uniformly.
+
+    What it stores, and in which order, which indices it draws and what a batch looks like are
+    TorchRL's; to get there takes TorchRL five times as long as to copy the data, for every frame.
+
+    Args:
+        storage: a tensor storage, in memory, on a device or memory-mapped.
+        batch_size: frames of a batch.
+    """
+
+    def __init__(self, *, storage: Any, batch_size: int) -> None:
+        super().__init__(storage=storage, batch_size=batch_size)
+        self._stored: Any = None
+        self._leaves: list[tuple[Key, Tensor]] = []
+
+    def store(self, rollout: TensorDictBase) -> None:
+        """Write all frames of ``rollout``, whatever its batch dimensions."""
+        storage: Any = self._storage
+        writer: Any = self._writer
+        begin, number = writer._cursor, rollout.numel()
+        end = begin + number
+        if not storage.initialized or end > storage.max_size:  # allocates, or wraps around
+            self.extend(rollout.reshape(-1))
+            return
+        for key, memory in self._memory:
+            memory[begin:end] = rollout[key].reshape(number, *memory.shape[1:])
+        writer._cursor = end % storage.max_size
+        writer._write_count += number
+        storage._len = min(len(storage) + number, storage.max_size)
+
+    def sample(self, batch_size: int | None = None, return_info: bool = False) -> Any:
+        """A batch ``[batch_size]``; with ``return_info`` its ``index``, too."""
+        storage: Any = self._storage
+        index, _ = self._sampler.sample(storage, batch_size or self._batch_size or 0)
+        batch: dict[str, Any] = {}
+        for key, memory in self._memory:
+            part = batch
+            for name in key[:-1]:
+                part = part.setdefault(name, {})
+            part[key[-1]] = memory.index_select(0, index)
+        data = TensorDict(batch, [len(index)], device=storage.device)
+        return (data, {"index": index}) if return_info else data
+
+    @property
+    def _memory(self) -> list[tuple[Key, Tensor]]:
+        """Every entry's, as plain tensors."""
+        stored: Any = self._storage._storage  # type: ignore[attr-defined]  # a tensor storage's
+        if stored is not self._stored:  # allocated, or loaded
+            self._stored = stored
+            self._leaves = [
+                (key if isinstance(key, tuple) else (key,), value.as_subclass(torch.Tensor))
+                for key, value in stored.items(True, True)
+            ]
+        return self._leaves

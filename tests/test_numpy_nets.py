@@ -105,6 +105,16 @@ def test_it_follows_its_parameters(how: str) -> None:
     assert np.abs(after - before).max() > 0.1
 
 
+def test_it_follows_weights_that_are_computed() -> None:
+    net = net_of([8])
+    ours = NumpyMLP(net)
+    nn.utils.parametrizations.weight_norm(net[0])
+    for _ in range(2):
+        close(ours.forward(inputs().numpy())[-1], net(inputs()))
+        with torch.no_grad():
+            net[0].parametrizations.weight.original0.mul_(2.0)  # type: ignore[union-attr, operator]
+
+
 class Mine(nn.Linear):
     """Who knows what it does."""
 

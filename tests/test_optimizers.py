@@ -192,6 +192,62 @@ def test_the_norm_of_flat_gradients_is_the_whole_one(max_norm: float) -> None:
             torch.testing.assert_close(parameter.grad, expected[name].grad)
 
 
+def freeze(nets: Nets, seed: int) -> None:
+    nets.actor[0].weight.requires_grad_(seed not in range(3, 6))
+
+
+def drop_gradient(nets: Nets, seed: int) -> None:
+    if seed > 2:
+        nets.actor[0].weight.grad = None
+
+
+def set_gradient(nets: Nets, seed: int) -> None:
+    nets.log_std.grad = torch.full([2], 0.1 * seed)
+
+
+def move_elsewhere(nets: Nets, seed: int) -> None:
+    for layer in (nets.actor[0], nets.critic[2]):
+        layer.bias.data = layer.bias.data + 0.1  # type: ignore[union-attr]  # it has one
+
+
+@pytest.mark.parametrize(
+    ("meddle", "when"),
+    [
+        (freeze, "before"),
+        (drop_gradient, "after"),
+        (set_gradient, "after"),
+        (move_elsewhere, "before"),
+        (move_elsewhere, "after"),
+    ],
+)
+def test_single_parameters_can_be_meddled_with_as_torch_s(meddle: Any, when: str) -> None:
+    """Before the gradients are computed, or after."""
+    (ours, flat), (theirs, usual) = made(True), made(False)
+    if meddle is freeze:  # torch counts the steps of each parameter, these are counted together
+        flat.param_groups[0]["betas"] = usual.param_groups[0]["betas"] = (0.0, 0.0)
+    for seed in range(8):
+        for nets, optimizer in ((ours, flat), (theirs, usual)):
+            optimizer.zero_grad()
+            if when == "before":
+                meddle(nets, seed)
+            nets.loss(seed).backward()
+            if when == "after":
+                meddle(nets, seed)
+            optimizer.step()
+    expected = values(theirs)
+    for name, value in values(ours).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6, msg=name)
+    flat.zero_grad()
+    assert_views(ours, flat)
+
+
+def test_a_frozen_parameter_is_no_part_of_a_whole_group() -> None:
+    nets, _ = made(True)
+    actor = nets.groups()[0]["params"]
+    actor[0].requires_grad_(False)
+    assert [id(leaf) for leaf, _ in leaves(actor)] == [id(each) for each in actor]
+
+
 def test_parameters_keep_what_they_are() -> None:
     nets = Nets()
     kept = list(nets.named_parameters())

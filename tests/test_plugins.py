@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -112,6 +112,20 @@ def blind(env):
 
 
 wrappers.register("nothing")(lambda env: None)
+wrappers.register("greedy")(lambda env, more: env)
+wrappers.register("half")(
+    lambda env: gym.wrappers.TransformObservation(env, lambda o: o[:1], env.observation_space)
+)
+
+
+@networks.register("broken_critic")
+def broken_critic(num_observations, num_actions):
+    raise RuntimeError("no weights to be found")
+
+
+@hooks.register("broken_hook")
+def broken_hook(trainer):
+    trainer.register_hook("post_stpes", print)
 '''
 
 
@@ -236,7 +250,12 @@ def test_a_wrapper_may_change_what_is_observed(
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
 @pytest.mark.parametrize(
-    ("name", "match"), [("twise", "did you mean twice"), ("nothing", "it returned None")]
+    ("name", "match"),
+    [
+        ("twise", "did you mean twice"),
+        ("nothing", "it returned None"),
+        ("greedy", "TypeError.*missing 1 required positional argument: 'more'"),
+    ],
 )
 def test_a_wrapper_that_is_none_is_refused(
     write: Callable[[str, str], None], backend: Literal["sync", "async"], name: str, match: str
@@ -246,6 +265,36 @@ def test_a_wrapper_that_is_none_is_refused(
     with pytest.raises(ConfigError, match=match) as caught:
         Envs(env_config("MyEnv-v0", wrappers=["plus_one", name], backend=backend))
     assert (caught.value.key, caught.value.given) == ("env.wrappers", name)
+
+
+@pytest.mark.filterwarnings("ignore")  # Gymnasium makes one of a failed worker's traceback
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_an_observation_of_another_shape_is_refused(
+    write: Callable[[str, str], None], backend: Literal["sync", "async"]
+) -> None:
+    write("users_own", MINE)
+    load_plugins(["users_own"])
+    envs = Envs(env_config("MyEnv-v0", wrappers=["half"], backend=backend))
+    with pytest.raises(ValueError, match=r"shape \(1,\) .* has shape \(3,\)"):
+        envs.reset([0])
+    envs.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "match"),
+    [
+        ("hooks", {"hooks": ["broken_hook"]}, "ValueError: unknown stage 'post_stpes'"),
+        ("algo.critic", {"algo": {"critic": "broken_critic"}}, "RuntimeError: no weights"),
+    ],
+)
+def test_what_raises_when_it_is_made_is_named(
+    write: Callable[[str, str], None], key: str, given: dict[str, Any], match: str
+) -> None:
+    write("users_own", MINE)
+    load_plugins(["users_own"])
+    with pytest.raises(ConfigError, match=match) as caught:
+        build(tiny_sac(**given))
+    assert caught.value.key == key
 
 
 def test_without_plugins_nothing_is_known() -> None:

@@ -61,7 +61,7 @@ def build(config: TrainConfig) -> Built:
         _check_fit(config, envs)
         built = BUILDERS[config.algo.name](config, envs, device)
         for name in config.hooks:
-            plugins.hooks.get(name)(built.trainer)
+            plugins.hooks.make(name, built.trainer)
     except BaseException:
         envs.close()
         raise
@@ -79,7 +79,7 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     make_critic = (
         partial(StateActionValue, hidden=network.hidden, activation=network.activation)
         if algo.critic is None
-        else plugins.networks.get(algo.critic)
+        else partial(plugins.networks.make, algo.critic)
     )
     critic = make_critic(*sizes)
     if isinstance(critic, torch.nn.Module):  # else a list of all of them

@@ -82,7 +82,8 @@ class NumpyMLP:
             for layer in self._linear
             for tensor in layer._parameters.values()  # attributes take three times as long
         ]
-        if addresses != self._addresses:  # parameters have been moved
+        computed = len(addresses) < 2 * len(self._linear)  # weights made of others: weight_norm
+        if computed or addresses != self._addresses:  # parameters have been moved
             self._arrays = [
                 (layer.weight.detach().numpy(), layer.bias.detach().numpy())
                 for layer in self._linear

@@ -18,7 +18,9 @@ class FlatAdam(Adam):
     each of a dozen tensors as for all of them together.
 
     Whoever took hold of a parameter's memory before (``parameter.data``) is left behind: make the
-    optimizer first. Gradients stay allocated: :meth:`zero_grad` fills them with zeros.
+    optimizer first. Gradients stay allocated: :meth:`zero_grad` fills them with zeros. What is done
+    to a single parameter holds as with torch's: one that is frozen (``requires_grad_(False)``) or
+    has lost its gradient stays, a new gradient is stepped on, other memory is moved back.
 
     Args:
         groups: parameters in float32 and on one device, with a name and a learning rate each.
@@ -51,6 +53,9 @@ class FlatAdam(Adam):
         for group in self.param_groups:
             (parameter,) = group["params"]
             state = self.state[parameter]
+            staying = _staying(parameter)
+            vectors = (parameter.data, state["exp_avg"], state["exp_avg_sq"])
+            before = [vector[part].clone() for part in staying for vector in vectors]
             state["step"] += 1
             torch._fused_adam_(  # type: ignore  # torch's own optimizer calls it too
                 [parameter],
@@ -67,6 +72,9 @@ class FlatAdam(Adam):
                 eps=group["eps"],
                 maximize=False,
             )
+            after = [vector[part] for part in staying for vector in vectors]
+            for values, kept in zip(after, before, strict=True):
+                values.copy_(kept)
 
 
 def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
@@ -82,6 +90,7 @@ def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
         parts = [] if flat is None else flat.parts
         mine = parameters[index : index + len(parts)]
         whole = len(parts) > 0 and [id(part) for part in parts] == [id(each) for each in mine]
+        whole = whole and all(part.requires_grad for part in parts)  # else some get none
         leaf: Any = flat if whole else parameters[index]
         found.append((leaf, len(parts) if whole else 1))
         index += found[-1][1]
@@ -95,10 +104,26 @@ def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
     flat.grad = torch.zeros_like(flat)
     sizes = [parameter.numel() for parameter in parameters]
     parts = zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True)
-    flat.parts, flat.grad_views = parameters, []  # type: ignore[attr-defined]
+    flat.parts, flat.views, flat.grad_views = parameters, [], []  # type: ignore[attr-defined]
     for parameter, data, grad in parts:
         parameter.data = data.view_as(parameter)
         parameter.grad = grad.view_as(parameter)
         parameter.flat = flat  # type: ignore[attr-defined]  # for leaves()
         flat.grad_views.append(parameter.grad)  # type: ignore[attr-defined]
+        flat.views.append((parameter.data, parameter.data_ptr()))  # type: ignore[attr-defined]
     return flat
+
+
+def _staying(flat: Any) -> list[slice]:
+    """Where in ``flat`` the parameters are that a step leaves alone; the others lie there then."""
+    staying = []
+    for part, (view, address), grad in zip(flat.parts, flat.views, flat.grad_views, strict=True):
+        if part.data_ptr() != address:  # it was given values in other memory
+            view.copy_(part)
+            part.data = view
+        if part.grad is None or not part.requires_grad:
+            begin = view.storage_offset()
+            staying.append(slice(begin, begin + view.numel()))
+        elif part.grad is not grad:
+            grad.copy_(part.grad)
+    return staying

@@ -62,6 +62,19 @@ class Registry:
             )  # fmt: skip
         return self._entries[name]
 
+    def make(self, name: str, *arguments: Any) -> Any:
+        """What the thing called ``name`` returns; if it raises, that is a `ConfigError`."""
+        entry = self.get(name)
+        try:
+            return entry(*arguments)
+        except ConfigError:
+            raise
+        except Exception as error:
+            types = ", ".join(type(argument).__name__ for argument in arguments)
+            raise ConfigError(
+                self.key, name, f"one that can be called with {types}", _described(error)
+            ) from error
+
 
 losses = Registry("algo.loss_module")
 networks = Registry("algo.critic")
@@ -83,10 +96,11 @@ def load_plugins(modules: Iterable[str]) -> None:
                 "plugins",
                 module,
                 "a module that can be imported",
-                f"{type(error).__name__}: {error} ({_where(error)})",
+                _described(error),
             ) from error
 
 
-def _where(error: Exception) -> str:
+def _described(error: Exception) -> str:
+    """The error in one line, and where it was raised."""
     innermost = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{innermost.filename}:{innermost.lineno}"
+    return f"{type(error).__name__}: {error} ({innermost.filename}:{innermost.lineno})"

@@ -64,7 +64,7 @@ def _missing_extra(env_id: str) -> str | None:
 
 
 def _wrapped(env: gym.Env, name: str) -> gym.Env:
-    wrapped = plugins.wrappers.get(name)(env)
+    wrapped = plugins.wrappers.make(name, env)
     if not isinstance(wrapped, gym.Env):
         raise ConfigError(
             "env.wrappers", name, "a wrapper that returns an environment", f"it returned {wrapped}"
@@ -107,13 +107,14 @@ class EpisodeRecorder(gym.Wrapper):
         super().__init__(env)
         self._index = index
         self._limit = limit
+        self._shape = env.observation_space.shape
         self._seed: int | None = None
         self._actions: list[np.ndarray] | None = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Begin an episode and its record."""
         self._seed, self._actions = seed, []
-        return self.env.reset(seed=seed, options=options)
+        return self._checked(self.env.reset(seed=seed, options=options))
 
     def step(self, action: Any) -> Any:
         """Step and note the action."""
@@ -121,7 +122,16 @@ class EpisodeRecorder(gym.Wrapper):
             self._actions.append(np.array(action))
             if len(self._actions) > self._limit:
                 self._actions = None
-        return self.env.step(action)
+        return self._checked(self.env.step(action))
+
+    def _checked(self, result: Any) -> Any:
+        """A ``result`` whose observation fits its space: else it might fit by being repeated."""
+        if np.shape(result[0]) != self._shape:
+            raise ValueError(
+                f"an observation of shape {np.shape(result[0])} came from {self.env}, whose "
+                f"observation space has shape {self._shape}"
+            )
+        return result
 
     def episode(self) -> dict[str, Any]:
         """Seed and actions (``[steps, ...]``) of the open episode; actions None if too long."""

@@ -135,6 +135,11 @@ class Trainer:
         return min(1.0, self.iteration_start / self.total_frames)
 
     @property
+    def rollout_frames(self) -> int:
+        """Frames of the rollout that is learnt from: a hook may have made it a smaller one."""
+        return 0 if self._rollout is None else self._rollout.numel()
+
+    @property
     def finished(self) -> bool:
         """The clock has reached the end of the run (or ``stop_at``) and no update is owed."""
         return self.clock >= self.end and self._rollout is None

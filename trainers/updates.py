@@ -32,7 +32,8 @@ class Updates(Protocol):
 class Epochs:
     """On-policy: ``num_epochs`` passes of ``minibatches`` updates over every rollout.
 
-    With ``minibatch_size`` they are as many as it takes to see every frame of the rollout.
+    With ``minibatch_size`` they are as many as it takes to see every frame of the rollout, as the
+    hooks left it.
     """
 
     num_epochs: int = 1
@@ -44,8 +45,7 @@ class Epochs:
         """Minibatches left in this epoch."""
         minibatches = self.minibatches
         if self.minibatch_size is not None:
-            frames = trainer.frames - trainer.iteration_start
-            minibatches = math.ceil(frames / self.minibatch_size)
+            minibatches = math.ceil(trainer.rollout_frames / self.minibatch_size)
         return minibatches - trainer.updates_in_epoch
 
 

@@ -112,8 +112,7 @@ def test_the_timetable(make: Any) -> None:
     assert [line.split() for line in str(make(tiny_ppo(algo=algo))).splitlines()[1:]] == [
         ["setup", "weight_sync"],
         ["post_collect", "-"],
-        ["pre_epoch", "target_kl,", "scale_reward", "(conditional),", "advantage", "(conditional),",
-         "minibatches"],
+        ["pre_epoch", "target_kl,", "scale_reward", "(conditional),", "advantage", "(conditional)"],
         ["process_optim_batch", "minibatches,", "anneal_lr_0"],
         ["post_loss", "-"],
         ["post_backward", "clip_grad_norm"],
@@ -235,6 +234,40 @@ def test_minibatches_cover_a_rollout_once_an_epoch(make: Any) -> None:
     for index, order in enumerate(orders):
         assert sorted(order) == sorted(seen[index // 2]["observation"].reshape(16, 3).tolist())
     assert all(orders[2 * i] != orders[2 * i + 1] for i in range(3))
+
+
+@pytest.mark.parametrize("stage", ["post_collect", "pre_epoch"])
+@pytest.mark.parametrize("times", [0.5, 2])
+def test_minibatches_cover_what_a_hook_makes_of_a_rollout(
+    make: Any, stage: str, times: float
+) -> None:
+    trainer, frames = make(tiny_ppo(FOUR, {"minibatch_size": 5, "num_epochs": 1})), []
+
+    def change(trainer: Trainer, rollout: Any) -> TensorDict:
+        return rollout[:2] if times < 1 else torch.cat([rollout, rollout])
+
+    trainer.register_hook(stage, change)
+    trainer.register_hook("post_optim", lambda trainer, batch, losses: frames.append(len(batch)))
+    trainer.train()
+    assert sum(frames) == times * trainer.frames
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_hook_writes_into_a_rollout_is_learnt_from_in_that_epoch(
+    make: Any, again: bool
+) -> None:
+    trainer, seen = make(tiny_ppo(FOUR, {"recompute_advantage": again})), []
+
+    def write(trainer: Trainer, rollout: TensorDict) -> None:
+        rollout["advantage"].fill_(100 * trainer.frames + trainer.epoch)
+
+    def note(trainer: Trainer, batch: TensorDict, losses: TensorDict) -> None:
+        seen.append((batch["advantage"] == 100 * trainer.frames + trainer.epoch).all())
+
+    trainer.register_hook("pre_epoch", write)
+    trainer.register_hook("post_optim", note)
+    trainer.train()
+    assert all(seen)
 
 
 # ----------------------------------------------------------- what reaches the loss

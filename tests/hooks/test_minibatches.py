@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import Rollouts, make_trainer, stub
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 
 from trainers.hooks import Minibatches
 from trainers.updates import Epochs
@@ -15,8 +15,13 @@ from trainers.updates import Epochs
 
 def epoch(hook: Minibatches, rollout: TensorDict, number: int) -> list[torch.Tensor]:
     """The observations of an epoch's minibatches, which number the frames."""
-    hook.shuffle(stub(), rollout)
-    return [hook.take(stub(), rollout)["observation"].flatten() for _ in range(number)]
+    return [take(hook, rollout, update)["observation"].flatten() for update in range(number)]
+
+
+def take(hook: Minibatches, rollout: TensorDict, updates_in_epoch: int) -> TensorDictBase:
+    trainer = stub()
+    trainer.updates_in_epoch = updates_in_epoch
+    return hook(trainer, rollout)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +45,8 @@ def test_every_frame_comes_once_an_epoch_and_in_another_order_each_time(
 
 def test_entries_stay_together() -> None:
     hook, rollout = Minibatches(5), Rollouts(2, 5).rollout()
-    hook.shuffle(stub(), rollout)
-    for _ in range(2):
-        batch = hook.take(stub(), rollout)
+    for update in range(2):
+        batch = take(hook, rollout, update)
         assert torch.equal(batch["next", "observation"], batch["observation"] + 1)
         assert torch.equal(batch["next", "reward"], batch["observation"])
 
@@ -59,8 +63,7 @@ def test_the_trainer_takes_all_of_them(size: int, minibatches: int) -> None:
     plan = Epochs(num_epochs=2, minibatch_size=size)
     trainer = make_trainer(collector=Rollouts(3, 5), total_frames=30, update_plan=plan)
     hook, seen = Minibatches(size), []
-    trainer.register_hook("pre_epoch", hook.shuffle)
-    trainer.register_hook("process_optim_batch", hook.take)
+    trainer.register_hook("process_optim_batch", hook)
 
     def note(trainer: Any, batch: TensorDict, losses: TensorDict) -> None:
         seen.extend(batch["observation"].flatten().tolist())

@@ -166,11 +166,17 @@ def test_losses_and_gradients(variant: dict[str, Any], space: str, kind: str) ->
 @kinds
 @spaces
 @pytest.mark.parametrize("name", ["loss_objective", "loss_entropy", "loss_critic"])
-def test_gradients_follow_what_a_hook_makes_of_the_losses(kind: str, space: str, name: str) -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_gradients_follow_what_a_hook_makes_of_the_losses(
+    kind: str, space: str, name: str, in_place: bool
+) -> None:
     ours, theirs = pair(kind, space, entropy_coeff=0.1)
 
     def scale(losses: TensorDictBase) -> None:
-        losses[name] = 3.0 * losses[name]
+        if in_place:
+            losses[name] *= 3.0
+        else:
+            losses[name] = 3.0 * losses[name]
 
     evaluated(ours, batch(space))
     before = {name: value.clone() for name, value in gradients(ours).items()}

@@ -165,7 +165,6 @@ class PPOTrainer(Trainer):
             update_plan=Epochs(config.num_epochs, minibatch_size=config.minibatch_size),
         )
         (phase,) = self.phases
-        batches = Minibatches(config.minibatch_size)
         advantage = Advantage(value_estimator or loss_module.value_estimator)
 
         on = self.register_hook
@@ -176,14 +175,13 @@ class PPOTrainer(Trainer):
         if config.normalize_reward:
             on(Stage.PRE_EPOCH, ScaleReward(config.gamma), when=first_epoch)
         on(Stage.PRE_EPOCH, advantage, when=None if config.recompute_advantage else first_epoch)
-        on(Stage.PRE_EPOCH, batches.shuffle)  # after all that writes into the rollout
         if config.clip_schedule == "linear":
             # True is by clip_epsilon, so one falls with the other.
             names = ["clip_epsilon"] + ["clip_value"] * (config.clip_value is True)
             for name in names:
                 anneal = AnnealBuffer(getattr(loss_module, name), config.clip_epsilon)
                 on(Stage.PRE_EPOCH, anneal, name=f"anneal_{name}")
-        on(Stage.PROCESS_OPTIM_BATCH, batches.take)
+        on(Stage.PROCESS_OPTIM_BATCH, Minibatches(config.minibatch_size))
         if config.lr_schedule == "linear":
             for index, each in enumerate(phase.optimizers):
                 on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")

@@ -14,8 +14,8 @@ from trainers.trainer import Trainer
 class Minibatches:
     """Every frame of a rollout once an epoch, in random order.
 
-    Register :meth:`shuffle` at ``pre_epoch``, after what writes into the rollout, and :meth:`take`
-    at ``process_optim_batch``.
+    Register it at ``process_optim_batch``: an epoch begins with its first minibatch, so whatever
+    hooks have written into the rollout before, a user's too, is in it.
 
     Args:
         size: frames of a minibatch at most; where it does not divide a rollout, minibatches are of
@@ -28,8 +28,13 @@ class Minibatches:
         self.size = size
         self._minibatches: Iterator[TensorDictBase] = iter(())
 
-    def shuffle(self, trainer: Trainer, rollout: TensorDictBase) -> None:
-        """Begin an epoch over ``rollout``, whatever its batch dimensions."""
+    def __call__(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
+        """The next minibatch ``[size]`` of the incoming rollout, whatever its batch dimensions."""
+        if trainer.updates_in_epoch == 0:
+            self._shuffle(batch)
+        return next(self._minibatches)
+
+    def _shuffle(self, rollout: TensorDictBase) -> None:
         frames = rollout.reshape(-1)
         order = torch.randperm(len(frames), device=frames.device)
         # All at once: minibatches are then views, which cost no copy of every entry.
@@ -37,7 +42,3 @@ class Minibatches:
         whole, rest = divmod(len(frames), number)
         sizes = [whole + 1] * rest + [whole] * (number - rest)
         self._minibatches = iter(frames[order].split(sizes))
-
-    def take(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
-        """The next minibatch ``[size]``; the incoming one (the rollout) is dropped."""
-        return next(self._minibatches)

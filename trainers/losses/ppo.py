@@ -60,14 +60,15 @@ class _Losses(torch.autograd.Function):
         gradients: Callable[[list[float]], list[Array]],
         numbers: list[int],
         *_: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
         ctx.gradients, ctx.numbers = gradients, numbers
-        return torch.from_numpy(losses)
+        # Each in memory of its own: autograd forbids hooks to change parts of one in place.
+        return tuple(map(torch.tensor, losses))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         with np.errstate(all="ignore"):  # as in the forward pass
-            each = iter(ctx.gradients(grads[0].tolist()))
+            each = iter(ctx.gradients([grad.item() for grad in grads]))
         joined = [_joined([next(each) for _ in range(number)]) for number in ctx.numbers]
         return None, None, None, *map(torch.from_numpy, joined)
 
@@ -172,7 +173,7 @@ class FastPPOLoss(PPOLoss):
             *(leaf for leaf, _ in trained),
         )
         names = ["loss_objective", "loss_entropy", "loss_critic"]
-        entries = dict(zip(names, losses.unbind(), strict=True))
+        entries = dict(zip(names, losses, strict=True))
         if self.entropy_bonus:
             also["entropy"] = policy.entropy / len(advantage)
         else:

@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installations at once would get into each other's way
-.PHONY: help install format lint type check train test test-slow clean
+.PHONY: help install format lint type check train test test-slow bench clean
 
 help: ## show this list
 	@echo "usage: make TARGET [ARGS=\"...\"] [PYTHON=python3.12]"
@@ -26,6 +26,9 @@ test: $(VENV)/dev.stamp ## run the tests but the slow ones; ARGS="-k replay" pic
 
 test-slow: $(VENV)/dev.stamp ## run the slow tests only
 	@exec $(BIN)/python -m pytest -m slow -o faulthandler_timeout=7200 $(ARGS)
+
+bench: $(VENV)/run.stamp ## measure us beside other libraries, nothing else running; ARGS="--only ppo1,ppo8"
+	@exec $(BIN)/python scripts/benchmark.py $(ARGS)
 
 check: $(VENV)/dev.stamp lint type ## lint, formatting and types, changing nothing
 	@$(BIN)/python -m ruff format --check .
@@ -42,8 +45,8 @@ type: $(VENV)/dev.stamp ## check the types by pyright
 
 install: $(VENV)/dev.stamp ## set up .venv with the development tools
 
-clean: ## remove .venv and caches; runs stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
+clean: ## remove .venv, .bench and caches; runs stay
+	rm -rf $(VENV) .bench .pytest_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last: an installation that broke or was interrupted is taken up again.

@@ -1,0 +1,88 @@
+"""Stable-Baselines3, or with `jax` its version in JAX (SBX), which is called the same."""
+
+from __future__ import annotations
+
+from common import ENV_ID, Marks, read_settings
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+settings = read_settings()
+if settings.jax:
+    from flax import linen
+    from sbx import PPO, SAC
+
+    relu, tanh = linen.relu, linen.tanh
+else:
+    from stable_baselines3 import PPO, SAC
+    from torch import nn
+
+    relu, tanh = nn.ReLU, nn.Tanh
+
+
+def count_updates() -> int:
+    """Steps of the actor's optimizer: SB3 itself counts PPO's epochs instead."""
+    if settings.jax:
+        return int(model.policy.actor_state.step)
+    optimizer = (model.policy if settings.algo == "ppo" else model.actor).optimizer
+    return next((int(state["step"]) for state in optimizer.state.values()), 0)
+
+
+class TakeMarks(BaseCallback):
+    """At the beginning of a rollout all updates on the frames before it are made."""
+
+    def _on_training_start(self) -> None:
+        self.marks = Marks(settings)  # `learn` has made and reset the environments by then
+        self.reached = False
+
+    def _on_rollout_start(self) -> None:
+        act = lambda observation: model.predict(observation, deterministic=True)[0]  # noqa: E731
+        self.reached = self.marks(self.num_timesteps, count_updates, act)
+
+    def _on_step(self) -> bool:
+        return not self.reached
+
+    def _on_training_end(self) -> None:
+        self.marks(self.num_timesteps, count_updates)
+        self.marks.print()
+
+
+env = make_vec_env(ENV_ID, n_envs=settings.num_envs, seed=settings.seed)
+common = {
+    "env": env,
+    "learning_rate": settings.lr,
+    "gamma": settings.gamma,
+    "batch_size": settings.batch_size,
+    "seed": settings.seed,
+    "device": "cpu",
+    "verbose": 0,
+}
+if settings.algo == "sac":
+    model = SAC(
+        "MlpPolicy",
+        tau=settings.tau,
+        buffer_size=settings.buffer_size,
+        learning_starts=settings.warm_up,
+        # A "step" of train_freq is one of the vector: num_envs frames, then as many updates.
+        train_freq=(1, "step"),
+        gradient_steps=settings.num_envs * settings.updates_per_frame,
+        ent_coef="auto",  # from 1.0, towards minus the number of action dimensions
+        target_entropy="auto",
+        policy_kwargs={"net_arch": settings.hidden, "activation_fn": relu, "n_critics": 2},
+        **common,
+    )
+else:
+    model = PPO(
+        "MlpPolicy",
+        n_steps=settings.frames_per_batch // settings.num_envs,  # of each environment
+        n_epochs=settings.num_epochs,
+        gae_lambda=settings.gae_lambda,
+        clip_range=settings.clip_epsilon,
+        clip_range_vf=None,
+        normalize_advantage=True,
+        ent_coef=settings.entropy_coeff,
+        vf_coef=settings.critic_coeff,
+        max_grad_norm=settings.max_grad_norm,
+        policy_kwargs={"net_arch": settings.hidden, "activation_fn": tanh},
+        **common,
+    )
+model.learn(settings.total_frames, callback=TakeMarks(), log_interval=None)

@@ -47,34 +47,66 @@ class FlatAdam(Adam):
                 if parameter.grad is not view:  # a module's own zero_grad() has dropped it
                     parameter.grad = view
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closures here
         """One step; what ``Adam.step`` calls in the end, without its way there."""
+        if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks:
+            self._step_with_hooks()
+        else:
+            self._step()
+
+    # Torch would wrap it in a record for its profiler, which takes as long as the step. Hooks for
+    # the steps of all optimizers at once (torch.optim's global ones) are not called, therefore.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _step(self) -> None:
+        with torch.no_grad():
+            staying = [values for group in self.param_groups for values in self._staying(group)]
+            for settings, groups in self._alike():
+                self._step_groups(settings, groups)
+            for values, before in staying:
+                values.copy_(before)
+
+    _step_with_hooks = Adam.profile_hook_step(_step)
+
+    def _alike(self) -> Iterable[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
+        """The groups by their settings: those of the same ones are stepped together."""
+        alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for group in self.param_groups:
-            (parameter,) = group["params"]
-            state = self.state[parameter]
-            staying = _staying(parameter)
-            vectors = (parameter.data, state["exp_avg"], state["exp_avg_sq"])
-            before = [vector[part].clone() for part in staying for vector in vectors]
+            alike.setdefault((group["lr"], group["betas"], group["eps"]), []).append(group)
+        return alike.items()
+
+    def _step_groups(self, settings: tuple[Any, ...], groups: list[dict[str, Any]]) -> None:
+        parameters = [group["params"][0] for group in groups]
+        states = [self.state[parameter] for parameter in parameters]
+        for state in states:
             state["step"] += 1
-            torch._fused_adam_(  # type: ignore  # torch's own optimizer calls it too
-                [parameter],
-                [parameter.grad],
-                [state["exp_avg"]],
-                [state["exp_avg_sq"]],
-                [],
-                [state["step"]],
-                amsgrad=False,
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=0.0,
-                eps=group["eps"],
-                maximize=False,
-            )
-            after = [vector[part] for part in staying for vector in vectors]
-            for values, kept in zip(after, before, strict=True):
-                values.copy_(kept)
+        lr, (beta1, beta2), eps = settings
+        torch._fused_adam_(  # type: ignore  # torch's own optimizer calls it too
+            parameters,
+            [parameter.grad for parameter in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            lr=lr,
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=0.0,
+            eps=eps,
+            maximize=False,
+        )
+
+    def _staying(self, group: dict[str, Any]) -> list[tuple[Tensor, Tensor]]:
+        """What a step is not to change, and copies of it."""
+        (parameter,) = group["params"]
+        parts = _staying(parameter)
+        if not parts:
+            return []
+        state = self.state[parameter]
+        vectors = (parameter.data, state["exp_avg"], state["exp_avg_sq"])
+        values = [vector[part] for part in parts for vector in vectors]
+        return [(each, each.clone()) for each in values]
 
 
 def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:

@@ -198,7 +198,7 @@ def freeze(nets: Nets, seed: int) -> None:
 
 def drop_gradient(nets: Nets, seed: int) -> None:
     if seed > 2:
-        nets.actor[0].weight.grad = None
+        nets.actor[0].weight.grad = None  # type: ignore  # torch lets one
 
 
 def set_gradient(nets: Nets, seed: int) -> None:
@@ -257,3 +257,33 @@ def test_parameters_keep_what_they_are() -> None:
     assert [(name, id(p)) for name, p in nets.named_parameters()] == [(n, id(p)) for n, p in kept]
     assert [parameter.shape for parameter in nets.parameters()] == shapes
     assert all(torch.equal(nets.state_dict()[key], value) for key, value in state.items())
+
+
+def test_groups_of_the_same_settings_step_together() -> None:
+    """And apart from those of others: rates may meet and part again."""
+    (ours, our_optimizer), (theirs, their_optimizer) = made(flat=True), made(flat=False)
+    for rates in ((1e-2, 1e-2), (1e-2, 1e-3), (1e-3, 1e-3)):
+        for nets, optimizer in ((ours, our_optimizer), (theirs, their_optimizer)):
+            for group, lr in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = lr
+            optimizer.zero_grad()
+            nets.loss(0).backward()
+            optimizer.step()
+        for name, value in values(theirs).items():
+            torch.testing.assert_close(values(ours)[name], value, rtol=0, atol=0)
+
+
+def test_hooks_of_its_steps_are_called() -> None:
+    nets, optimizer = made(flat=True)
+    called: list[str] = []
+    before = optimizer.register_step_pre_hook(lambda *_: called.append("before"))
+    optimizer.register_step_post_hook(lambda *_: called.append("after"))
+    update(nets, optimizer, range(1))
+    assert called == ["before", "after"]
+    before.remove()
+    update(nets, optimizer, range(1, 2))
+    assert called == ["before", "after", "after"]
+    straight, its_optimizer = made(flat=True)
+    update(straight, its_optimizer, range(2))
+    for name, value in values(straight).items():
+        assert torch.equal(values(nets)[name], value)

@@ -60,10 +60,10 @@ class FlatAdam(Adam):
 
     def _step(self) -> None:
         with torch.no_grad():
-            staying = [values for group in self.param_groups for values in self._staying(group)]
+            kept = [pair for group in self.param_groups for pair in self._kept(group)]
             for settings, groups in self._alike():
                 self._step_groups(settings, groups)
-            for values, before in staying:
+            for values, before in kept:
                 values.copy_(before)
 
     _step_with_hooks = Adam.profile_hook_step(_step)
@@ -97,7 +97,7 @@ class FlatAdam(Adam):
             maximize=False,
         )
 
-    def _staying(self, group: dict[str, Any]) -> list[tuple[Tensor, Tensor]]:
+    def _kept(self, group: dict[str, Any]) -> list[tuple[Tensor, Tensor]]:
         """What a step is not to change, and copies of it."""
         (parameter,) = group["params"]
         parts = _staying(parameter)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,24 +28,26 @@ class _Window:
 
     def add(self, value: Tensor | float) -> None:
         if isinstance(value, Tensor):
-            value = value.detach().double()
-            self.count += value.numel()
-            parts = self._tensor_parts(value)
+            values = value.detach().double()
+            self.count += values.numel()
+            # On the host numpy is quicker, and there is nothing to wait for.
+            parts = self._parts(values.numpy() if values.device.type == "cpu" else values)
         else:
             self.count += 1
             parts = {"sum": value, "min": value, "max": value, "squares": value * value}
         for key, part in parts.items():
             self.totals[key] = _combine(key, self.totals[key], part) if key in self.totals else part
 
-    def _tensor_parts(self, value: Tensor) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {"sum": value.sum()}
+    def _parts(self, values: Any) -> dict[str, Any]:
+        parts = {"sum": values.sum()}
         if "min" in self.statistics:
-            parts["min"] = value.min()
+            parts["min"] = values.min()
         if "max" in self.statistics:
-            parts["max"] = value.max()
+            parts["max"] = values.max()
         if "std" in self.statistics:
-            parts["squares"] = value.square().sum()
-        return parts
+            parts["squares"] = (values * values).sum()
+        on_host = isinstance(values, np.ndarray)
+        return {key: float(part) for key, part in parts.items()} if on_host else parts
 
     def result(self, name: str) -> dict[str, float]:
         mean = float(self.totals["sum"]) / self.count
@@ -65,7 +68,8 @@ def _combine(key: str, total: Tensor | float, part: Tensor | float) -> Tensor | 
         return total + part
     if isinstance(total, Tensor) and isinstance(part, Tensor):
         return torch.minimum(total, part) if key == "min" else torch.maximum(total, part)
-    return min(float(total), float(part)) if key == "min" else max(float(total), float(part))
+    # Not Python's own: what is not a number must not get lost.
+    return float((np.minimum if key == "min" else np.maximum)(float(total), float(part)))
 
 
 class _Vector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -212,16 +213,18 @@ def _collection(
 
 
 def _lone_updates(row: str, who: str, batch_size: int, sizes: Sizes, seed: int) -> Job:
-    per_frame = 50  # so many that collecting the frame does not count
+    # So many that collecting a frame does not count, and as much work if the batch is larger.
+    per_frame, updates = (
+        max(1, count * SAC["batch_size"] // batch_size) for count in (50, sizes.lone_updates)
+    )
     settled = sizes.sac_warm_up + 1
-    updates = sizes.lone_updates * SAC["batch_size"] // batch_size
     settings = {
         **SAC,
         "batch_size": batch_size,
         "num_envs": 1,
         "warm_up": sizes.sac_warm_up,
         "updates_per_frame": per_frame,
-        "total_frames": settled + max(1, updates // per_frame),
+        "total_frames": settled + math.ceil(updates / per_frame),
         "mark_every": 1,
         "seed": seed,
     }

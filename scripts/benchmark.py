@@ -67,13 +67,15 @@ def _count(text: str) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit code: 0 everything was measured, 2 wrong arguments, 1 something failed."""
+    """The exit code: 0 measured, 2 wrong arguments, 1 something failed or nothing can be run."""
     arguments = parse(argv)
     # Inherited by every program: JAX takes as many threads as it finds cores.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     groups, skipped = possible(arguments.only)
     for each in skipped:
         print(f"skipped: {each}", file=sys.stderr)
+    if not groups:
+        return 1
     peers = tuple(PACKAGES) if TRAINED & set(groups) else ()
     try:
         for peer in peers:
@@ -82,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     about = conditions(arguments.threads, arguments.repeats, groups, peers)
-    about["skipped"] = skipped
+    about |= {"skipped": skipped}
     if about["load"] > 0.5:
         print(f"warning: the load is {about['load']:.2f}: something else runs", file=sys.stderr)
     sizes = QUICK if arguments.quick else Sizes()

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 
 import gymnasium
 import torch
-from common import ENV_ID, read_settings
-
-
-def per_second(work: Callable[[], object], seconds: float) -> float:
-    """How often ``work`` is done in a second, measured over about ``seconds``."""
-    work()
-    count, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds:
-        work()
-        count += 1
-    return count / elapsed
+from common import ENV_ID, per_second, read_settings
 
 
 def gflops(n: int, seconds: float) -> float:

@@ -76,7 +76,7 @@ def make_sac():
         ),
         target_net_updater=SoftUpdate(loss, tau=settings.tau),
         clip_norm=None,
-        **common(collector, loss),
+        **common(collector, loss, eps=1e-8),
     )
 
 
@@ -116,7 +116,7 @@ def make_ppo():
         clip_grad_norm=True,
         clip_norm=settings.max_grad_norm,
         add_gae=False,
-        **common(collector, loss),
+        **common(collector, loss, eps=1e-5),
     )
     gae = GAE(gamma=settings.gamma, lmbda=settings.gae_lambda, value_network=critic)
     # Once a rollout: the trainer by itself would do it in every epoch.
@@ -124,12 +124,12 @@ def make_ppo():
     return trainer
 
 
-def common(collector, loss):
+def common(collector, loss, eps):
     """The arguments that both trainers have."""
     return {
         "collector": collector,
         "loss_module": loss,
-        "optimizer": torch.optim.Adam(loss.parameters(), lr=settings.lr, fused=True),
+        "optimizer": torch.optim.Adam(loss.parameters(), lr=settings.lr, eps=eps, fused=True),
         "total_frames": settings.total_frames,
         "frame_skip": 1,
         "seed": settings.seed,

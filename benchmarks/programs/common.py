@@ -57,6 +57,16 @@ class Marks:
         print(json.dumps(self.marks))
 
 
+def per_second(work: Callable[[], object], seconds: float) -> float:
+    """How often ``work`` is done in a second, measured over about ``seconds``."""
+    work()
+    count, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds:
+        work()
+        count += 1
+    return count / elapsed
+
+
 def evaluate(act: Callable[[Any], Any], episodes: int = 10, seed: int = 10_000) -> float:
     """Mean return over episodes that begin the same for everyone."""
     import gymnasium

@@ -5,6 +5,7 @@ from __future__ import annotations
 from common import ENV_ID, Marks, read_settings
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
 
 settings = read_settings()
 if settings.jax:
@@ -85,4 +86,6 @@ else:
         policy_kwargs={"net_arch": settings.hidden, "activation_fn": tanh},
         **common,
     )
-model.learn(settings.total_frames, callback=TakeMarks(), log_interval=None)
+# As often as ours: every episode of 1,000 frames with SAC, every rollout with PPO.
+model.set_logger(configure("run", ["json"]))
+model.learn(settings.total_frames, callback=TakeMarks(), log_interval=1)

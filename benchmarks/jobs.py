@@ -1,0 +1,252 @@
+"""Who runs what, and how long."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from benchmarks.figures import speed, time_to_pass
+from benchmarks.peers import ROOT, python_of
+from benchmarks.rows import BATCHES, ENVIRONMENTS, PASSING_RETURN, PPO, SAC, STORED
+
+PROGRAMS = ROOT / "benchmarks" / "programs"
+
+Marks = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program, and how the values of one row or of several are read from what it says."""
+
+    who: str
+    """The contestant; in a row that grows, the size."""
+    command: Sequence[str]
+    read: Callable[[str, float], dict[str, float]]
+    """From its last line of output and the time of day when it was started, to values by row."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long everything is run."""
+
+    sac_warm_up: int = 500
+    sac_settling: int = 500  # SBX compiles in there
+    sac_frames: int = 3_000
+    lone_updates: int = 2_000  # of a batch of 256; as much work if it is larger
+    ppo_rollouts: int = 8
+    ppo8_rollouts: int = 16
+    collected_rollouts: int = 10
+    settling_rollouts: int = 2
+    bare_seconds: float = 3.0
+    learning_frames: int = 150_000
+    learning_interval: int = 5_000
+    passing_return: float = PASSING_RETURN
+
+
+QUICK = Sizes(
+    sac_warm_up=100,
+    sac_settling=50,
+    sac_frames=100,
+    lone_updates=100,
+    ppo_rollouts=1,
+    ppo8_rollouts=1,
+    collected_rollouts=1,
+    settling_rollouts=1,
+    bare_seconds=0.3,
+    learning_frames=1_000,
+    learning_interval=500,
+    passing_return=-1e6,  # by any policy
+)
+
+
+def jobs(groups: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:
+    """One round: every contestant of every row once, one after the other."""
+    makers = {
+        "sac": _sac,
+        "ppo1": partial(_ppo, "ppo1", 1, ("ours", "sb3", "sbx", "torchrl")),
+        "ppo8": partial(_ppo, "ppo8", 8, ("ours", "sb3", "sbx")),
+        "collect": _collect,
+        "envpool": _envpool,
+        "startup": _startup,
+        "bare": _bare,
+        "scaling": _scaling,
+        "learning": _learning,
+    }
+    return [job for group in groups for job in makers[group](sizes, seed)]
+
+
+# ------------------------------------------------------------------ the groups
+
+
+def _sac(sizes: Sizes, seed: int) -> list[Job]:
+    settled = sizes.sac_warm_up + sizes.sac_settling
+    settings = {
+        **SAC,
+        "num_envs": 1,
+        "warm_up": sizes.sac_warm_up,
+        "total_frames": settled + sizes.sac_frames,
+        "mark_every": sizes.sac_settling,
+        "seed": seed,
+    }
+    measure = partial(speed, after=settled)
+    return [_training("sac", who, settings, measure) for who in ("ours", "sb3", "sbx", "torchrl")]
+
+
+def _ppo(row: str, num_envs: int, contestants: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:
+    rollouts = sizes.ppo_rollouts if num_envs == 1 else sizes.ppo8_rollouts
+    settings, measure = _on_policy(num_envs, rollouts, sizes, seed)
+    return [_training(row, who, settings, measure) for who in contestants]
+
+
+def _collect(sizes: Sizes, seed: int) -> list[Job]:
+    return [
+        _collection(f"collect{num_envs}", who, num_envs, sizes, seed, by=who)
+        for num_envs in (1, 8)
+        for who in ("ours", "by hand")
+    ]
+
+
+def _envpool(sizes: Sizes, seed: int) -> list[Job]:
+    collection = partial(_collection, "collect32", num_envs=32, sizes=sizes, seed=seed)
+    return [
+        collection("ours", by="ours", backend="envpool"),
+        collection("ours without EnvPool", by="ours"),
+        collection("sync vector", by="sync vector"),
+    ]
+
+
+def _startup(sizes: Sizes, seed: int) -> list[Job]:
+    train = [str(ROOT / "scripts" / "train.py"), "algo=sac", "env=HalfCheetah", "run_dir=run"]
+    plugin = ["plugins=[first_frame]", "hooks=[first_frame]", f"seed={seed}"]
+    imports = "import time, torchrl.data, torchrl.modules, torchrl.objectives; print(time.time())"
+
+    def read(line: str, started: float) -> dict[str, float]:
+        return {"startup": float(line) - started}
+
+    return [
+        Job("ours", [sys.executable, *train, *plugin], read),
+        Job("import", [sys.executable, "-c", imports], read),
+    ]
+
+
+def _bare(sizes: Sizes, seed: int) -> list[Job]:
+    bare = _program("bare", {"seconds": sizes.bare_seconds})
+    return [
+        Job("bare", bare, lambda line, _: json.loads(line)),
+        _lone_updates("updates", "ours", SAC["batch_size"], sizes, seed),
+    ]
+
+
+def _scaling(sizes: Sizes, seed: int) -> list[Job]:
+    jobs = [_lone_updates("updates_by_batch", str(b), b, sizes, seed) for b in BATCHES]
+    for n in ENVIRONMENTS:
+        settings, measure = _on_policy(n, sizes.ppo_rollouts, sizes, seed)
+        jobs.append(Job(str(n), _program("ours", settings), _reading("ppo_by_envs", measure)))
+    jobs += [
+        _collection("collect_by_envs", str(n), n, sizes, seed, by="ours") for n in ENVIRONMENTS
+    ]
+    jobs += [
+        _replay(stored, prioritized, sizes) for prioritized in (False, True) for stored in STORED
+    ]
+    return jobs
+
+
+def _learning(sizes: Sizes, seed: int) -> list[Job]:
+    # Everyone's defaults: of all the settings above they differ in these only.
+    defaults = {
+        "ours": {"lr": 1e-3, "warm_up": 5_000},
+        "sb3": {"lr": 3e-4, "warm_up": 100},
+        "sbx": {"lr": 3e-4, "warm_up": 100},
+    }
+    settings = {
+        **SAC,
+        "num_envs": 1,
+        "total_frames": sizes.learning_frames,
+        "mark_every": sizes.learning_interval,
+        "until": sizes.passing_return,
+        "seed": seed,
+    }
+    measure = partial(time_to_pass, threshold=sizes.passing_return)
+    return [
+        _training("learning", who, {**settings, **theirs}, measure)
+        for who, theirs in defaults.items()
+    ]
+
+
+# ------------------------------------------------------------------ what they are made of
+
+
+def _training(
+    row: str, who: str, settings: Mapping[str, Any], measure: Callable[[Marks], float]
+) -> Job:
+    program = {"ours": "ours", "torchrl": "torchrl_trainers"}.get(who, "sb3")
+    command = _program(program, {**settings, "jax": who == "sbx"}, python_of(who))
+    return Job(who, command, _reading(row, measure))
+
+
+def _on_policy(
+    num_envs: int, rollouts: int, sizes: Sizes, seed: int
+) -> tuple[dict[str, Any], Callable[[Marks], float]]:
+    """The settings of so many of PPO's rollouts after some others, and what is measured."""
+    settled = sizes.settling_rollouts * PPO["frames_per_batch"]
+    settings = {
+        **PPO,
+        "num_envs": num_envs,
+        "total_frames": settled + rollouts * PPO["frames_per_batch"],
+        "mark_every": PPO["frames_per_batch"],
+        "seed": seed,
+    }
+    return settings, partial(speed, after=settled)
+
+
+def _collection(
+    row: str, who: str, num_envs: int, sizes: Sizes, seed: int, by: str, backend: str = "sync"
+) -> Job:
+    settings, measure = _on_policy(num_envs, sizes.collected_rollouts, sizes, seed)
+    command = _program("collection", {**settings, "by": by, "backend": backend})
+    return Job(who, command, _reading(row, measure))
+
+
+def _lone_updates(row: str, who: str, batch_size: int, sizes: Sizes, seed: int) -> Job:
+    # So many that collecting a frame does not count, and as much work if the batch is larger.
+    per_frame, updates = (
+        max(1, count * SAC["batch_size"] // batch_size) for count in (50, sizes.lone_updates)
+    )
+    settled = sizes.sac_warm_up + 1
+    settings = {
+        **SAC,
+        "batch_size": batch_size,
+        "num_envs": 1,
+        "warm_up": sizes.sac_warm_up,
+        "updates_per_frame": per_frame,
+        "total_frames": settled + math.ceil(updates / per_frame),
+        "mark_every": 1,
+        "seed": seed,
+    }
+    measure = partial(speed, after=settled, unit="updates")
+    return Job(who, _program("ours", settings), _reading(row, measure))
+
+
+def _replay(stored: int, prioritized: bool, sizes: Sizes) -> Job:
+    row = "prioritized_by_stored" if prioritized else "uniform_by_stored"
+    settings = {
+        "stored": stored,
+        "prioritized": prioritized,
+        "batch_size": SAC["batch_size"],
+        "seconds": sizes.bare_seconds,
+    }
+    return Job(str(stored), _program("replay", settings), _reading(row, lambda each: each))
+
+
+def _program(name: str, settings: Mapping[str, Any], python: str = sys.executable) -> list[str]:
+    settings = {"until": None, **settings}
+    return [python, str(PROGRAMS / f"{name}.py"), json.dumps(settings)]
+
+
+def _reading(row: str, measure: Callable[[Any], float]) -> Callable[[str, float], dict[str, float]]:
+    return lambda line, _: {row: measure(json.loads(line))}

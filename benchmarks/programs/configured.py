@@ -1,0 +1,86 @@
+"""The settings of the benchmark as a configuration of this project."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+from common import ENV_ID
+
+from trainers.config import (
+    AlgoConfig,
+    CheckpointConfig,
+    EnvConfig,
+    EvalConfig,
+    NetworkConfig,
+    PPOConfig,
+    SACConfig,
+    TrainConfig,
+)
+
+
+def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
+    """What `scripts/train.py` would be told, without evaluations and checkpoints."""
+    return TrainConfig(
+        algo=_sac(settings) if settings.algo == "sac" else _ppo(settings),
+        # Not staggered: the others do not cut their first episodes.
+        env=EnvConfig.from_dict(
+            {
+                "id": ENV_ID,
+                "name": ENV_ID,
+                "num_envs": settings.num_envs,
+                "backend": backend,
+                "stagger": False,
+            }
+        ),
+        network=NetworkConfig(
+            hidden=settings.hidden, activation="relu" if settings.algo == "sac" else "tanh"
+        ),
+        eval=EvalConfig(interval=0, episodes=1),  # only the one after the end
+        checkpoint=CheckpointConfig(interval=0, best=False),
+        total_frames=settings.total_frames,
+        seed=settings.seed,
+        device="cpu",
+        threads=int(os.environ["OMP_NUM_THREADS"]),  # as many as the others have
+        progress=False,
+    )
+
+
+def _sac(settings: SimpleNamespace) -> AlgoConfig:
+    return SACConfig(
+        lr=settings.lr,
+        gamma=settings.gamma,
+        batch_size=settings.batch_size,
+        tau=settings.tau,
+        buffer_size=settings.buffer_size,
+        init_random_frames=settings.warm_up,
+        utd_ratio=settings.updates_per_frame,
+        num_critics=2,
+        alpha_init=1.0,
+        target_entropy="auto",
+        loss_function="l2",
+        max_grad_norm=None,  # the others have no such option
+    )
+
+
+def _ppo(settings: SimpleNamespace) -> AlgoConfig:
+    return PPOConfig(
+        lr=settings.lr,
+        lr_schedule="constant",
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        recompute_advantage=False,  # the others do it once a rollout
+        normalize_advantage=True,
+        frames_per_batch=settings.frames_per_batch,
+        num_epochs=settings.num_epochs,
+        minibatch_size=settings.batch_size,
+        clip_epsilon=settings.clip_epsilon,
+        clip_value=False,
+        critic_coeff=settings.critic_coeff,
+        loss_critic_type="l2",
+        entropy_coeff=settings.entropy_coeff,
+        max_grad_norm=settings.max_grad_norm,
+        normalize_observation=False,
+        normalize_reward=False,
+        log_std_init=0.0,
+    )

@@ -1,0 +1,55 @@
+"""Microseconds that a batch takes from a replay buffer that is full, as `algo=sac` uses it."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from common import per_second, read_settings
+from tensordict import TensorDict
+from torchrl.data import LazyTensorStorage, ReplayBuffer
+
+from trainers.replay_buffer import UniformReplayBuffer
+from trainers.samplers import Prioritized
+
+OBSERVATIONS, ACTIONS = 17, 6  # HalfCheetah's
+
+
+def transitions(n):
+    """Such as the collector makes."""
+    flags = {
+        name: torch.zeros(n, 1, dtype=torch.bool) for name in ("done", "terminated", "truncated")
+    }
+    following = {"observation": torch.randn(n, OBSERVATIONS), "reward": torch.randn(n, 1), **flags}
+    return TensorDict(
+        {
+            "observation": torch.randn(n, OBSERVATIONS),
+            "action": torch.rand(n, ACTIONS),
+            "next": TensorDict(following, [n]),
+        },
+        [n],
+    )
+
+
+def sample():
+    """What an update asks of the buffer."""
+    _, info = buffer.sample(settings.batch_size, return_info=True)
+    if settings.prioritized:
+        buffer.update_priority(info["index"], errors)
+
+
+settings = read_settings()
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+storage = LazyTensorStorage(settings.stored)
+if settings.prioritized:
+    sampler = Prioritized(settings.stored, alpha=0.6, beta=0.4)
+    buffer = ReplayBuffer(storage=storage, sampler=sampler, batch_size=settings.batch_size)
+else:
+    buffer = UniformReplayBuffer(storage=storage, batch_size=settings.batch_size)
+chunk = 10_000
+for _ in range(settings.stored // chunk):
+    index = buffer.extend(transitions(chunk))
+    if settings.prioritized:
+        buffer.update_priority(index, torch.rand(chunk))
+errors = torch.rand(settings.batch_size)
+print(1e6 / per_second(sample, settings.seconds))

@@ -1,0 +1,117 @@
+"""What is measured, with which settings, and what must be reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+GROUPS = (
+    *("sac", "ppo1", "ppo8", "collect", "envpool"),
+    *("startup", "bare", "scaling", "learning"),
+)
+DEFAULT_GROUPS = GROUPS[:-1]  # learning takes hours
+TRAINED = {"sac", "ppo1", "ppo8", "learning"}  # by the peers as well
+
+SAC = {
+    "algo": "sac",
+    "lr": 3e-4,
+    "gamma": 0.99,
+    "hidden": [256, 256],
+    "batch_size": 256,
+    "tau": 0.005,
+    "buffer_size": 1_000_000,
+    "updates_per_frame": 1,
+}
+PPO = {
+    "algo": "ppo",
+    "lr": 3e-4,
+    "gamma": 0.99,
+    "hidden": [64, 64],
+    "batch_size": 64,
+    "frames_per_batch": 2_048,
+    "num_epochs": 10,
+    "gae_lambda": 0.95,
+    "clip_epsilon": 0.2,
+    "critic_coeff": 0.5,
+    "entropy_coeff": 0.0,
+    "max_grad_norm": 0.5,
+}
+GFLOP_OF_AN_UPDATE = 0.5816  # the matrix multiplications of SAC's update with these settings
+PASSING_RETURN = 4_000.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measurement. A rate is better high and a time low; an excess is a time above another's."""
+
+    title: str
+    unit: str
+    kind: Literal["rate", "time", "excess"] = "rate"
+
+
+@dataclass(frozen=True)
+class Growth(Row):
+    """A measurement of ours at several sizes: what becomes of it as the work grows."""
+
+    sizes: tuple[int, ...] = ()
+    at_most: float | None = None
+    """How many times its value at the smallest size that at the largest may be."""
+
+
+BATCHES = (256, 512, 1_024, 2_048, 4_096)
+ENVIRONMENTS = (1, 4, 16, 64)
+STORED = (10_000, 100_000, 1_000_000)
+
+ROWS = {
+    "sac": Row("SAC, one environment", "frames/s"),
+    "updates": Row("SAC, updates alone", "updates/s"),
+    "ppo1": Row("PPO, one environment", "frames/s"),
+    "ppo8": Row("PPO, eight environments", "frames/s"),
+    "collect1": Row("collection, one environment", "frames/s"),
+    "collect8": Row("collection, eight environments", "frames/s"),
+    "collect32": Row("collection with EnvPool, 32 environments", "frames/s"),
+    "startup": Row("start-up", "s", "excess"),
+    "learning": Row(f"SAC until its evaluation passes {PASSING_RETURN:.0f}", "s", "time"),
+    "matmul_256": Row("matrix multiplication, 256", "GFLOP/s"),
+    "matmul_2048": Row("matrix multiplication, 2048", "GFLOP/s"),
+    "env": Row("environment alone", "steps/s"),
+    "updates_by_batch": Growth("SAC, updates alone, by batch", "updates/s", sizes=BATCHES),
+    "ppo_by_envs": Growth("PPO, by environments", "frames/s", sizes=ENVIRONMENTS),
+    "collect_by_envs": Growth("collection, by environments", "frames/s", sizes=ENVIRONMENTS),
+    "uniform_by_stored": Growth(
+        "uniform replay, a batch, by stored frames", "µs", "time", STORED, at_most=1.5
+    ),
+    # log(1,000,000) is 1.5 times log(10,000).
+    "prioritized_by_stored": Growth(
+        "prioritized replay, a batch and its new priorities, by stored frames",
+        *("µs", "time", STORED),
+        at_most=1.5,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What must be reached against another, and what is aimed at."""
+
+    must: float | None
+    goal: float | None = None
+
+
+LIMITS = {
+    ("sac", "sbx"): Limit(1.05, 1.2),
+    ("sac", "sb3"): Limit(1.9),
+    ("sac", "torchrl"): Limit(3.0),
+    ("updates", "bound"): Limit(0.6, 0.7),
+    ("ppo1", "sb3"): Limit(2.2, 4.0),
+    ("ppo1", "sbx"): Limit(2.0),
+    ("ppo1", "torchrl"): Limit(4.0),
+    ("ppo8", "sb3"): Limit(2.5),
+    ("ppo8", "sbx"): Limit(1.4, 2.2),
+    ("collect1", "by hand"): Limit(1.0, 1.5),
+    ("collect8", "by hand"): Limit(1.0, 1.5),
+    ("collect32", "sync vector"): Limit(2.0, 3.0),
+    ("startup", "import"): Limit(2.0, 1.0),
+    ("learning", "sbx"): Limit(1.0),
+    ("learning", "sb3"): Limit(None, 2.0),
+}

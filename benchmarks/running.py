@@ -1,0 +1,73 @@
+"""Everything in turn, several times."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+
+from benchmarks.figures import MeasurementError, Samples, add_bound, number
+from benchmarks.jobs import PROGRAMS, Job, Sizes, jobs
+from benchmarks.peers import ROOT
+from benchmarks.rows import ROWS
+
+
+def measured(
+    groups: Sequence[str], sizes: Sizes, repeats: int, threads: int
+) -> tuple[Samples, bool]:
+    """All values of all rounds, and whether anything failed."""
+    environment = surroundings(threads)
+    samples: Samples = {}
+    failed = False
+    for repeat in range(repeats):
+        for job in jobs(groups, sizes, seed=repeat):
+            try:
+                values = run(job, environment)
+            except MeasurementError as error:
+                failed = True
+                print(f"error: {job.who}: {error}", file=sys.stderr, flush=True)
+                continue
+            for (row, who), value in values.items():
+                samples.setdefault((row, who), []).append(value)
+                said = f"{ROWS[row].title}, {who}: {number(value)} {ROWS[row].unit}"
+                print(f"{repeat + 1}/{repeats} {said}", file=sys.stderr, flush=True)
+    add_bound(samples)
+    return samples, failed
+
+
+def run(job: Job, environment: Mapping[str, str]) -> dict[tuple[str, str], float]:
+    """The values a job gave, by row and contestant.
+
+    Raises:
+        MeasurementError: it failed, or its output is not what it should be.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        started = time.time()
+        done = subprocess.run(
+            job.command, capture_output=True, text=True, cwd=directory, env=environment, check=False
+        )
+    if done.returncode:
+        raise MeasurementError(f"exit code {done.returncode}: {done.stderr.strip()[-1_000:]}")
+    try:
+        values = job.read(done.stdout.splitlines()[-1], started)
+    except (LookupError, ValueError) as error:
+        raise MeasurementError(f"its output was not understood: {done.stdout[-200:]!r}") from error
+    return {(row, job.who): value for row, value in values.items()}
+
+
+def surroundings(threads: int) -> dict[str, str]:
+    """Environment variables of every program: as many threads for everyone, and no GPU."""
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(PROGRAMS)]),
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # As `scripts/train.py` has it: numpy's matrices are too small for more than one thread.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_DYNAMIC": "false",
+        "MKL_DYNAMIC": "false",
+        "CUDA_VISIBLE_DEVICES": "",
+        "JAX_PLATFORMS": "cpu",
+    }

@@ -1,0 +1,82 @@
+"""Numbers of the benchmark: from marks to ratios and verdicts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from benchmarks.figures import (
+    MeasurementError,
+    add_bound,
+    advantage,
+    speed,
+    time_to_pass,
+    verdict,
+)
+from benchmarks.rows import Limit
+
+
+def _marks(*rows: tuple[int, int, float]) -> list[dict[str, float]]:
+    return [{"frames": f, "updates": u, "seconds": s} for f, u, s in rows]
+
+
+def test_speed_is_of_the_marks_after_settling() -> None:
+    marks = _marks((0, 0, 100.0), (1_000, 0, 130.0), (1_500, 700, 132.0), (3_000, 900, 135.0))
+    assert speed(marks, after=1_000) == pytest.approx(2_000 / 5)
+    assert speed(marks, after=1_400) == pytest.approx(1_500 / 3)
+    assert speed(marks, after=1_000, unit="updates") == pytest.approx(900 / 5)
+
+
+@pytest.mark.parametrize("after", [3_000, 3_001])
+def test_speed_needs_two_marks(after: int) -> None:
+    marks = _marks((0, 0, 100.0), (3_000, 0, 130.0))
+    with pytest.raises(MeasurementError, match=f"from frame {after} on"):
+        speed(marks, after=after)
+
+
+def test_time_to_pass_is_that_of_the_first_evaluation_that_does() -> None:
+    marks: list[dict[str, float]] = [
+        {"seconds": 10.0},
+        {"seconds": 20.0, "return": 3_999.0},
+        {"seconds": 35.0, "return": 4_000.0},
+        {"seconds": 50.0, "return": 4_500.0},
+    ]
+    assert time_to_pass(marks, 4_000.0) == 25.0
+    assert time_to_pass(marks, 5_000.0) == math.inf
+
+
+def test_a_ratio_says_how_many_times_as_good_we_are() -> None:
+    assert advantage("rate", 300.0, 100.0) == 3.0
+    assert advantage("time", 300.0, 600.0) == 2.0
+    assert advantage("time", math.inf, 600.0) == 0.0
+    assert advantage("excess", 4.5, 3.0) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "figure", "must", "goal", "expected"),
+    [
+        ("rate", 1.3, 1.05, 1.2, "goal"),
+        ("rate", 1.05, 1.05, 1.2, "must"),
+        ("rate", 1.04, 1.05, 1.2, "MISSED"),
+        ("rate", 9.0, 3.0, None, "must"),
+        ("excess", 0.9, 2.0, 1.0, "goal"),
+        ("excess", 1.1, 2.0, 1.0, "must"),
+        ("excess", 2.1, 2.0, 1.0, "MISSED"),
+        ("time", 1.9, None, 2.0, "not the goal"),
+    ],
+)
+def test_verdicts(
+    kind: str, figure: float, must: float | None, goal: float | None, expected: str
+) -> None:
+    assert verdict(kind, figure, Limit(must, goal)) == expected
+
+
+def test_the_bound_of_updates_is_by_the_higher_peak() -> None:
+    samples = {
+        ("matmul_256", "bare"): [58.16, 116.32],
+        ("matmul_2048", "bare"): [116.32, 58.16],
+        ("updates", "ours"): [150.0, 150.0],
+    }
+    add_bound(samples)
+    assert samples["updates", "bound"] == pytest.approx([200.0, 200.0])

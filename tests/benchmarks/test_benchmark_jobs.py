@@ -1,0 +1,130 @@
+"""Who is told what, and how a program of the benchmark is run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks import peers
+from benchmarks.figures import MeasurementError
+from benchmarks.jobs import PROGRAMS, QUICK, Job, Sizes, jobs
+from benchmarks.rows import BATCHES, GROUPS, ROWS, Growth
+from benchmarks.running import run
+from trainers.config import SACConfig
+
+
+def _settings(job: Job) -> dict[str, Any]:
+    return json.loads(job.command[-1])
+
+
+def test_all_contestants_of_a_row_are_told_the_same() -> None:
+    for group in ("sac", "ppo1", "ppo8"):
+        told = []
+        for job in jobs([group], QUICK, seed=1):
+            settings = _settings(job)
+            assert settings.pop("jax") == (job.who == "sbx")
+            told.append(settings)
+        assert len(told) >= 3
+        assert all(settings == told[0] for settings in told)
+
+
+def test_collectors_differ_in_who_collects() -> None:
+    told = {job.who: _settings(job) for job in jobs(["envpool"], QUICK, seed=1)}
+    how = {who: (each.pop("by"), each.pop("backend")) for who, each in told.items()}
+    assert how == {
+        "ours": ("ours", "envpool"),
+        "ours without EnvPool": ("ours", "sync"),
+        "sync vector": ("sync vector", "sync"),
+    }
+    assert all(settings == told["ours"] for settings in told.values())
+    assert told["ours"]["num_envs"] == 32
+
+
+def test_every_program_is_there() -> None:
+    for job in jobs(GROUPS, Sizes(), seed=0):
+        assert job.command[1] == "-c" or Path(job.command[1]).is_file()
+
+
+def test_every_size_of_what_grows_is_measured_once() -> None:
+    told = {
+        "updates_by_batch": "batch_size",
+        "ppo_by_envs": "num_envs",
+        "collect_by_envs": "num_envs",
+        "uniform_by_stored": "stored",
+        "prioritized_by_stored": "stored",
+    }
+    marks = [{"frames": f, "updates": f, "seconds": f} for f in (0, 10_000, 100_000)]
+    sizes = defaultdict(list)
+    for job in jobs(["scaling"], Sizes(), seed=0):
+        said = 1.0 if "replay" in job.command[1] else marks
+        (row,) = job.read(json.dumps(said), 0.0)
+        assert str(_settings(job)[told[row]]) == job.who
+        sizes[row].append(int(job.who))
+    assert sizes == {name: list(row.sizes) for name, row in ROWS.items() if isinstance(row, Growth)}
+
+
+def test_every_batch_size_is_about_as_much_work() -> None:
+    for settings in map(_settings, jobs(["scaling"], Sizes(), seed=0)[: len(BATCHES)]):
+        frames = settings["total_frames"] - settings["warm_up"] - 1
+        rows = frames * settings["updates_per_frame"] * settings["batch_size"]
+        assert 2_000 * 256 <= rows < 1.1 * 2_000 * 256
+        assert settings["updates_per_frame"] * settings["batch_size"] > 40 * 256
+
+
+@pytest.mark.parametrize("program", ["sb3.py", "common.py", "torchrl_trainers.py"])
+def test_the_programs_of_peers_need_nothing_of_ours(program: str) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse((PROGRAMS / program).read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+    assert imported
+    assert not imported & {"trainers", "benchmarks", "configured"}
+
+
+def test_the_settings_become_a_configuration_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    from configured import configured
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    settings = _settings(jobs(["sac"], Sizes(), seed=7)[0])
+    config = configured(SimpleNamespace(**settings))
+    assert (config.seed, config.threads, config.env.stagger) == (7, 3, False)
+    assert isinstance(config.algo, SACConfig)
+    assert (config.algo.batch_size, config.algo.init_random_frames) == (256, 500)
+    settings = _settings(jobs(["ppo8"], Sizes(), seed=7)[0])
+    config = configured(SimpleNamespace(**settings))
+    assert (config.env.num_envs, config.network.hidden) == (8, [64, 64])
+    assert (config.algo.frames_per_batch, config.network.activation) == (2_048, "tanh")
+
+
+def test_every_peer_has_requirements_and_an_interpreter_of_its_own() -> None:
+    names = {path.stem for path in peers.REQUIREMENTS.glob("*.txt")}
+    assert names == set(peers.PACKAGES)
+    assert len({peers.python_of(peer) for peer in names}) == len(names)
+    assert peers.python_of("ours") == peers.python_of("torchrl") == sys.executable
+
+
+def test_the_last_line_of_a_program_becomes_a_value() -> None:
+    command = [sys.executable, "-c", "print('noise'); print('[1, 2]')"]
+    job = Job("us", command, lambda line, _: {"sac": json.loads(line)[1]})
+    assert run(job, {}) == {("sac", "us"): 2}
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [("raise SystemExit('it broke')", "exit code 1: it broke"), ("print('?')", "not understood")],
+)
+def test_a_program_that_fails_is_an_error(program: str, expected: str) -> None:
+    command = [sys.executable, "-c", program]
+    job = Job("us", command, lambda line, _: {"sac": json.loads(line)})
+    with pytest.raises(MeasurementError, match=expected):
+        run(job, {})

@@ -212,7 +212,7 @@ class GymCollector:
         }
 
     def _open_episodes(self) -> list[dict[str, Any]] | None:
-        if self._observation is None:
+        if self._observation is None or not self.envs.replayable:
             return None
         episodes = self.envs.open_episodes()
         if self._written is not None:  # the step under way will be taken again
@@ -230,21 +230,28 @@ class GymCollector:
         self.resumed_exactly = True
         if state["observation"] is None:
             return
-        episodes = [
-            {**episode, "actions": _numpy(episode["actions"])} for episode in state["open_episodes"]
-        ]
-        observation = self.envs.replay(episodes)
-        if np.array_equal(observation, _numpy(state["observation"])):
+        observation = self._replayed(state["open_episodes"])
+        if observation is not None and np.array_equal(observation, _numpy(state["observation"])):
             self._observation = observation
             if state["written"] is not None:
                 self._begin_step({key: _numpy(value) for key, value in state["written"].items()})
         else:
             self.resumed_exactly = False
             # The next step resets all of them: statistically the same run, not bit for bit.
-            logger.warning(
-                "the environments did not come back to their stored observations: "
-                "every open episode starts anew, so this resume is not exact"
+            why = (
+                "EnvPool cannot replay episodes"
+                if observation is None
+                else "the environments did not come back to their stored observations"
             )
+            logger.warning("%s: every open episode starts anew, so this resume is not exact", why)
+
+    def _replayed(self, episodes: list[dict[str, Any]] | None) -> Array | None:
+        """What the environments observe after their episodes; None if they cannot be replayed."""
+        if episodes is None or not self.envs.replayable:
+            return None
+        return self.envs.replay(
+            [{**episode, "actions": _numpy(episode["actions"])} for episode in episodes]
+        )
 
 
 class _Rollout:

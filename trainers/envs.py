@@ -20,6 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
 from trainers.config import ConfigError, EnvConfig
+from trainers.envpool_envs import EnvPoolEnvs
 from trainers.single_env import make_env
 from trainers.sync_envs import SyncEnvs
 
@@ -31,27 +32,31 @@ class Envs:
     """``num_envs`` copies of an environment, stepped together.
 
     Args:
-        config: which environment, how many, in this process or in workers (``backend``).
+        config: which environment, how many, and by what ``backend`` they are stepped.
         num_envs: overrides the number in ``config``.
 
     Attributes:
         num_observations: length of the observation vector.
         action_space: Gymnasium's space of one environment.
         max_episode_steps: the time limit, None if there is none.
+        replayable: whether open episodes can be told and replayed: not in EnvPool.
         action_spec: the actions the policy sees: [-1, 1] where ``config.rescale_actions``.
         success: ``[num_envs]`` bool, what the last step said about ``is_success`` (false where it
             said nothing); None if no environment said anything.
 
     Raises:
         ConfigError: there is no such environment, it cannot be made with these arguments, a wrapper
-            is unknown, or its spaces cannot be used.
+            is unknown, its spaces cannot be used, or EnvPool is not installed.
     """
 
     def __init__(self, config: EnvConfig, num_envs: int | None = None) -> None:
         self.num_envs = num_envs or config.num_envs
+        self.replayable = config.backend != "envpool"
         makers = [partial(make_env, config, index) for index in range(self.num_envs)]
-        if config.backend == "async":
-            self._env: Any = AsyncVectorEnv(
+        if config.backend == "envpool":
+            self._env: Any = EnvPoolEnvs(config, self.num_envs)
+        elif config.backend == "async":
+            self._env = AsyncVectorEnv(
                 [partial(_in_worker, maker, os.getpid()) for maker in makers],
                 copy=False,
                 context="fork",  # importing torchrl makes "spawn" the default: slow, no plugins

@@ -24,6 +24,10 @@ env=gym env.id=5                       | env.id: got 5          | expected text
 env=gym env.id=                        | env.id: got ""         | expected text
 env.num_envs=0                         | env.num_envs: got 0    | at least 1
 env.backend=asynch                     | env.backend: got "asynch" | did you mean async?
+env.backend=envpool env=Pendulum       | env.id: got "Pendulum-v1" | one of Acrobot-v1, Ant-v5
+env.backend=envpool env=gym env.id=Hopper-v4 | env.id: got "Hopper-v4" | with env.backend=envpool
+env.backend=envpool env.kwargs.frame_skip=2 | env.kwargs: got {"frame | {} with env.backend=envpool
+env.backend=envpool env.wrappers=[mine] | env.wrappers: got ["mine"] | [] with env.backend=envpool
 env.max_episode_steps=0                | env.max_episode_steps  | at least 1 or null
 env.kwargs=5                           | env.kwargs: got 5      | a mapping of names
 env.rescale_actions=1                  | env.rescale_actions    | true or false

@@ -235,3 +235,21 @@ def test_a_logger_whose_package_is_missing_is_refused(
     assert not runs.calls
     assert not list(Path().iterdir())
     assert train("logger=wandb") == 0
+
+
+@pytest.mark.parametrize("line", ["", "-m seed=0,1"])
+def test_envpool_is_refused_where_it_is_missing(
+    line: str,
+    train: Callable[..., int],
+    runs: Runs,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)  # as if it were not installed
+    assert train(*line.split(), "env.backend=envpool") == 2
+    said = capsys.readouterr().err
+    assert 'env.backend: got "envpool", expected a backend that is installed' in said
+    assert "'.[envpool]'" in said
+    assert not runs.calls
+    assert not list(Path().iterdir())
+    assert train("env.backend=async") == 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
+from trainers.config.envpool import SAME_TASKS
 from trainers.config.errors import ConfigError
 from trainers.config.schema import Section, number
 
@@ -21,11 +22,32 @@ class EnvConfig(Section):
     kwargs: dict[str, Any] = field(default_factory=dict)
     wrappers: list[str] = field(default_factory=list)
     num_envs: int = number(1, ge=1)
-    backend: Literal["sync", "async"] = "sync"
+    backend: Literal["sync", "async", "envpool"] = "sync"
     max_episode_steps: int | None = number(None, ge=1)
     stagger: bool = True
     rescale_actions: bool = True
     clip_actions: bool = True
+
+    def check(self) -> None:
+        """EnvPool has few environments, and takes them as they are."""
+        if self.backend != "envpool":
+            return
+        if self.id not in SAME_TASKS:
+            allowed = f"one of {', '.join(SAME_TASKS)} with env.backend=envpool"
+            hint = "env.backend=sync and env.backend=async take any"
+            raise ConfigError("env.id", self.id, allowed, hint)
+        if self.kwargs:
+            allowed = "{} with env.backend=envpool, which is not made by Gymnasium"
+            raise ConfigError("env.kwargs", self.kwargs, allowed)
+        if self.wrappers:
+            allowed = "[] with env.backend=envpool, which cannot be wrapped"
+            raise ConfigError("env.wrappers", self.wrappers, allowed)
+
+    def check_installed(self) -> None:
+        """Raise `ConfigError` if EnvPool was chosen, which is an extra, and is not there."""
+        if self.backend == "envpool" and find_spec("envpool") is None:
+            hint = "the extra envpool brings it: pip install -c constraints.txt -e '.[envpool]'"
+            raise ConfigError("env.backend", "envpool", "a backend that is installed", hint)
 
 
 @dataclass(frozen=True)

@@ -254,12 +254,16 @@ def test_an_environment_that_is_not_reset_goes_on(make: Make) -> None:
 
 def test_nothing_is_overwritten_by_later_steps() -> None:
     envs = EnvPoolEnvs(env_config("HalfCheetah-v5", backend="envpool"), 3)
-    told = [envs.reset(seed=[0, 1, 2])[0]]
-    copies = [told[0].copy()]
+    told, copies = [], []
+
+    def tell(*arrays: Array) -> None:
+        told.extend(arrays)
+        copies.extend(each.copy() for each in arrays)
+
+    tell(envs.reset(seed=[0, 1, 2])[0])
     for step in range(60):
-        told += envs.step(np.full((3, 6), step % 3 - 1.0, np.float32))[:4]
-        told += [envs.reset(seed=[0, 0, 0], options={"reset_mask": np.arange(3) == step % 3})[0]]
-        copies += [each.copy() for each in told[len(copies) :]]
+        tell(*envs.step(np.full((3, 6), step % 3 - 1.0, np.float32))[:4])
+        tell(envs.reset(seed=[0, 0, 0], options={"reset_mask": np.arange(3) == step % 3})[0])
     assert all(np.array_equal(each, copy) for each, copy in zip(told, copies, strict=True))
 
 

@@ -73,7 +73,8 @@ class EnvPoolEnvs:
             self._observation, _ = self._pool.reset()
         elif options is None:
             self._observation, _ = self._pool.reset()
-        elif len(chosen := np.flatnonzero(options["reset_mask"]).astype(np.int32)):
+        else:
+            chosen = np.flatnonzero(options["reset_mask"]).astype(np.int32)
             observation = self._observation.copy()
             observation[chosen], _ = self._pool.reset(chosen)
             self._observation = observation

@@ -56,81 +56,112 @@ _ACTIVATIONS: dict[type[nn.Module], _Activation] = {
 
 
 class Memory:
-    """Where the results of a pass go, layer by layer.
+    """What the passes through some networks of equal layers leave, layer by layer.
 
-    ``results`` are the linear layers', ``activated`` what becomes of all but the last of them (the
-    same memory, where the way back needs no more), ``gradients`` those of the former.
+    Attributes:
+        inputs: ``[networks, rows, inputs]``, to be written before a forward pass.
+        results: of the linear layers, ``[networks, rows, outputs]``; the last are the networks'.
+        activated: what becomes of all but the last of them (the same memory, where the way back
+            needs no more).
+        gradients: of the results; those of the last are to be written before a backward pass.
     """
 
     def __init__(
-        self, results: list[Tensor], activated: list[Tensor], gradients: list[Tensor]
+        self,
+        inputs: Tensor,
+        results: list[Tensor],
+        activated: list[Tensor],
+        gradients: list[Tensor],
     ) -> None:
-        self.results, self.activated, self.gradients = results, activated, gradients
-        self.inputs: list[Tensor] = []
+        self.inputs, self.results, self.activated = inputs, results, activated
+        self.gradients = gradients
+        self.layer_inputs = [inputs, *activated]
+
+    def rows(self, begin: int, end: int) -> Memory:
+        """The part of some rows; nothing is copied."""
+        parts = (
+            [tensor[:, begin:end] for tensor in tensors]
+            for tensors in (self.results, self.activated, self.gradients)
+        )
+        return Memory(self.inputs[:, begin:end], *parts)
 
 
-class Perceptron:
-    """A network of linear layers with one kind of activation between them.
+class Perceptrons:
+    """Networks of equal linear layers with one kind of activation between them, passed together.
 
     Args:
-        parameters: weight ``[outputs, inputs]`` and bias ``[outputs]`` of every layer in turn. They
-            are used where they are: what changes in them counts.
+        parameters: weights ``[networks, outputs, inputs]`` and biases ``[networks, outputs]`` of
+            every layer in turn. They are used where they are: what changes in them counts.
         activation: any of the shipped ones, as torch makes them by default.
     """
 
     def __init__(self, parameters: Sequence[Tensor], activation: type[nn.Module]) -> None:
         tensors = [parameter.detach() for parameter in parameters]
-        self.weights, self.biases = tensors[::2], tensors[1::2]
-        self._transposed = [weight.t() for weight in self.weights]
+        self.weights = tensors[::2]
+        self._transposed = [weight.transpose(1, 2) for weight in self.weights]
+        self._biases = [bias.unsqueeze(1) for bias in tensors[1::2]]
         self._activation = _ACTIVATIONS[activation]
 
-    def memory(self, output: Tensor) -> Memory:
-        """For passes whose outputs go to ``output`` ``[rows, outputs]``."""
+    def memory(self, inputs: Tensor) -> Memory:
+        """For passes that begin at ``inputs`` ``[networks, rows, inputs]``."""
+        rows = inputs.shape[1]
 
-        def hidden() -> list[Tensor]:
-            return [output.new_empty(len(output), len(bias)) for bias in self.biases[:-1]]
+        def like(biases: list[Tensor]) -> list[Tensor]:
+            return [inputs.new_empty(len(bias), rows, bias.shape[-1]) for bias in biases]
 
-        results = hidden()
-        activated = results if self._activation.in_place else hidden()
-        return Memory([*results, output], activated, hidden())
+        results = like(self._biases)
+        activated = results[:-1] if self._activation.in_place else like(self._biases[:-1])
+        return Memory(inputs, results, activated, like(self._biases))
 
-    def forward(self, inputs: Tensor, memory: Memory) -> None:
-        """Write the outputs; all results stay as they are until the memory's next use."""
-        memory.inputs = [inputs, *memory.activated]
+    def forward(self, memory: Memory) -> Tensor:
+        """The outputs ``[networks, rows, outputs]``; all results stay until the next pass."""
         for index, result in enumerate(memory.results):
-            torch.addmm(
-                self.biases[index], memory.inputs[index], self._transposed[index], out=result
+            torch.baddbmm(
+                self._biases[index],
+                memory.layer_inputs[index],
+                self._transposed[index],
+                out=result,
             )
             if index < len(memory.activated):
                 self._activation.apply(result, memory.activated[index])
+        return memory.results[-1]
 
     def backward(
-        self, gradient: Tensor, memory: Memory, into: Sequence[Tensor] | None = None
+        self, memory: Memory, into: Sequence[Tensor] = (), by: Memory | None = None
     ) -> Tensor:
-        """The way back of the last :meth:`forward` with this memory.
+        """The way back of the last :meth:`forward` with this memory, from its last gradients.
 
         Args:
-            gradient: of the outputs, ``[rows, outputs]``.
             memory: as it was left.
-            into: where the parameters' gradients go, if they are wanted.
+            into: where the parameters' gradients go, if they are wanted; shaped like them.
+            by: the rows that these come from; default: all of ``memory``.
 
         Returns:
             The gradient of the first layer's results, for :meth:`input_gradient`.
         """
+        by = by or memory
         for index in reversed(range(len(memory.results))):
-            if into is not None:
-                torch.mm(gradient.t(), memory.inputs[index], out=into[2 * index])
-                torch.sum(gradient, 0, out=into[2 * index + 1])
+            gradient = memory.gradients[index]
+            if into:
+                _weight_gradient(by.gradients[index], by.layer_inputs[index], into[2 * index])
+                torch.sum(by.gradients[index], 1, out=into[2 * index + 1])
             if index > 0:
                 below = memory.gradients[index - 1]
-                torch.mm(gradient, self.weights[index], out=below)
+                torch.bmm(gradient, self.weights[index], out=below)
                 self._activation.backward(below, memory.results[index - 1])
-                gradient = below
-        return gradient
+        return memory.gradients[0]
 
     def input_gradient(self, gradient: Tensor, first: int) -> Tensor:
-        """That of the inputs from column ``first`` on."""
-        return gradient @ self.weights[0][:, first:]
+        """That of the inputs from column ``first`` on, ``[networks, rows, columns]``."""
+        return torch.bmm(gradient, self.weights[0][:, :, first:])
+
+
+def _weight_gradient(gradient: Tensor, inputs: Tensor, into: Tensor) -> None:
+    """``gradient^T inputs``; of the two ways to multiply, the faster one for few inputs."""
+    if 4 * inputs.shape[-1] > gradient.shape[-1]:
+        torch.bmm(gradient.transpose(1, 2), inputs, out=into)
+    else:
+        into.copy_(torch.bmm(inputs.transpose(1, 2), gradient).transpose(1, 2))
 
 
 class Gradients:
@@ -153,47 +184,9 @@ class Gradients:
         """The part of each of these."""
         return [self._of[id(parameter)] for parameter in parameters]
 
-
-class _Known(torch.autograd.Function):
-    """Numbers for autograd whose gradients are known already."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: Sequence[Tensor],
-        owners: list[int],
-        gradients: list[Tensor],
-        done: Callable[[], None],
-        *_: Tensor,
-    ) -> tuple[Tensor, ...]:
-        ctx.owners, ctx.gradients, ctx.done = owners, gradients, done
-        return tuple(values)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        if ctx.gradients is None:
-            raise RuntimeError("these losses have been differentiated before: evaluate them again")
-        scaled = [
-            gradient if _is_one(grads[owner]) else gradient * grads[owner]
-            for owner, gradient in zip(ctx.owners, ctx.gradients, strict=True)
-        ]
-        ctx.gradients = None
-        ctx.done()
-        return None, None, None, None, *scaled
-
-
-def _is_one(grad: Tensor) -> bool:
-    return grad.device.type == "cpu" and grad.item() == 1.0
-
-
-def with_gradients(
-    values: Sequence[Tensor], gradients: Sequence[Gradients], done: Callable[[], None]
-) -> tuple[Tensor, ...]:
-    """Scalars, differentiable once: each by the parameters of its own ``gradients``.
-
-    ``done`` is called when that has happened, and the memory of the gradients is free again.
-    """
-    owners = [owner for owner, each in enumerate(gradients) for _ in each.leaves]
-    pairs = [pair for each in gradients for pair in each.leaves]
-    memory = [gradient for _, gradient in pairs]
-    return _Known.apply(values, owners, memory, done, *(leaf for leaf, _ in pairs))
+    def times(self, weight: Tensor | float) -> list[Tensor]:
+        """Every leaf's."""
+        known = isinstance(weight, float) or weight.device.type == "cpu"  # without waiting for it
+        if known and float(weight) == 1.0:
+            return [memory for _, memory in self.leaves]
+        return [memory * weight for _, memory in self.leaves]

@@ -190,10 +190,11 @@ class TanhNormalActor(ProbabilisticActor):
 
     def log_prob(self, before: Tensor, std: Tensor, noise: Tensor) -> Tensor:
         """Of what ``before``, drawn with this noise, becomes: ``[...]`` from ``[..., n]``."""
-        normal = -0.5 * noise.square() - std.log() - _HALF_LOG_TAU
-        # log(1 - tanh(x)^2), written so that it does not cancel where tanh saturates
-        squash = 2.0 * (_LOG_2 - before - functional.softplus(-2.0 * before))
-        return (normal - squash).sum(-1) - self._log_volume
+        # With log(1 - tanh(x)^2) written so that it does not cancel where tanh saturates:
+        # 2 (log 2 - x - softplus(-2 x)). The constants are added once for all actions.
+        each = (before + functional.softplus(-2.0 * before)).mul(2.0)
+        each = (each - std.log()).addcmul(noise, noise, value=-0.5)
+        return each.sum(-1) - (noise.shape[-1] * (_HALF_LOG_TAU + 2.0 * _LOG_2) + self._log_volume)
 
     def in_bounds(self, squashed: Tensor) -> Tensor:
         """From (-1, 1) to the actions' bounds."""

@@ -13,6 +13,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
+from trainers.known_gradients import set_known_gradients
+
 Loss = Callable[[TensorDictBase], TensorDictBase]
 
 
@@ -62,9 +64,13 @@ class Phase:
             TypeError: the loss did not return a TensorDict.
             ValueError: it has no ``loss_*`` entry, or one that is no scalar.
         """
-        total = _total(losses)
+        terms = _terms(losses)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+        if set_known_gradients(terms):
+            with torch.no_grad():
+                return reduce(add, terms)
+        total = reduce(add, terms)
         total.backward()
         return total.detach()
 
@@ -116,7 +122,7 @@ def total_norm(gradients: Sequence[Tensor]) -> Tensor:
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
 
-def _total(losses: TensorDictBase) -> Tensor:
+def _terms(losses: TensorDictBase) -> list[Tensor]:
     if not isinstance(losses, TensorDictBase):
         raise TypeError(f"a loss must return a TensorDict, got {type(losses).__name__}")
     terms = {key: value for key, value in losses.items() if key.startswith("loss_")}
@@ -127,4 +133,4 @@ def _total(losses: TensorDictBase) -> Tensor:
     for key, value in terms.items():
         if value.numel() != 1:
             raise ValueError(f"{key} must be a scalar, got shape {list(value.shape)}; reduce it")
-    return reduce(add, [v if v.ndim == 0 else v.reshape(()) for v in terms.values()])
+    return [v if v.ndim == 0 else v.reshape(()) for v in terms.values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch.nn import functional
 from torchrl.objectives import SACLoss, ValueEstimators
 from torchrl.objectives.utils import _cache_values
 
-from trainers.backprop import Gradients, Perceptron, with_gradients
+from trainers.backprop import Gradients, Perceptrons
 from trainers.config import SACConfig
+from trainers.known_gradients import with_known_gradients
 from trainers.networks import BELOW_ONE, StateActionValue, TanhNormalActor
 
 # How far a value is from its target, and the slope of that.
@@ -69,16 +70,14 @@ class FastSACLoss(SACLoss):
             values, reported = self._evaluate(tensordict, passes, differentiable)
         if differentiable:
             passes.free = False
-            values = with_gradients(values, passes.gradients, passes.release)
+            values = with_known_gradients(values, passes.differentiate, passes.leaves)
         names = ("loss_actor", "loss_qvalue", "loss_alpha")
         return TensorDict({**dict(zip(names, values, strict=True)), **reported})
 
     def _evaluate(
         self, data: Any, passes: _Passes, differentiable: bool
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        keys = self.tensor_keys
-        observation, next_observation = data["observation"], data["next", "observation"]
-        reward, terminated = data["next", keys.reward], data["next", keys.terminated]
+        keys, following = self.tensor_keys, data["next"]
         share = self._share(self._maybe_get_priority_weight(data), len(data))
         settings: Any = self  # buffers of TorchRL's
         alpha, gamma = settings._alpha, settings.value_estimator.gamma
@@ -87,24 +86,21 @@ class FastSACLoss(SACLoss):
         if steps is not None:
             gamma = gamma**steps
 
-        policy = passes.act(next_observation, observation)
-        (next_action, new_action), (next_log_prob, log_prob) = policy.action, policy.log_prob
+        passes.enter(data["observation"], data[keys.action], following["observation"])
+        policy = passes.act()
+        next_log_prob, log_prob = policy.log_prob
+        target_values, values, new_values = passes.criticize(*policy.action)
 
-        next_q = passes.targets(next_observation, next_action).amin(0)
-        next_value = next_q - alpha * next_log_prob.unsqueeze(-1)
-        target = reward + gamma * ~terminated * next_value
-        error = passes.critics(observation, data[keys.action]) - target
+        next_value = target_values.amin(0) - alpha * next_log_prob
+        live = ~following[keys.terminated]
+        error = values - torch.addcmul(following[keys.reward], gamma * live, next_value)
         distance, slope = _DISTANCES[self.loss_function](error)
         each_critic = (distance * share).sum((1, 2))
+        lowest, which = new_values.min(0, keepdim=True)
+        loss_actor = ((alpha * log_prob - lowest) * share).sum()
+        excess = ((log_prob + target_entropy) * share).sum()
         if differentiable:
-            passes.critics_backward(slope * share)
-
-        new_q, lowest = passes.critics(observation, new_action).min(0, keepdim=True)
-        loss_actor = ((alpha * log_prob.unsqueeze(-1) - new_q) * share).sum()
-        excess = ((log_prob.unsqueeze(-1) + target_entropy) * share).sum()
-        if differentiable:
-            d_q = torch.zeros_like(error).scatter_(0, lowest, (-share).expand_as(lowest))
-            d_action = passes.critics_input_gradient(d_q)
+            d_action = passes.critics_backward(slope * share, which, share)
             passes.actor_backward(policy.backward(d_action, alpha * share))
             passes.alpha_backward(-excess)
 
@@ -116,12 +112,10 @@ class FastSACLoss(SACLoss):
         }
         return (loss_actor, each_critic.sum(), -log_alpha * excess), reported
 
-    def _share(self, weights: Tensor | None, rows: int) -> Tensor:
+    def _share(self, weights: Tensor | None, rows: int) -> Tensor | float:
         """How much each row counts, ``[B, 1]``: TorchRL's ``reduction`` is a sum of shares."""
         if weights is None:
-            share = 1.0 / rows if self.reduction == "mean" else 1.0
-            log_alpha: Any = self.log_alpha
-            return log_alpha.new_full((1, 1), share)
+            return 1.0 / rows if self.reduction == "mean" else 1.0
         share = weights / weights.sum() if self.reduction == "mean" else weights
         return share.unsqueeze(-1)
 
@@ -164,7 +158,7 @@ class _Policy:
 
     Attributes:
         action: ``[2, B, n]``.
-        log_prob: ``[2, B]``.
+        log_prob: ``[2, B, 1]``.
     """
 
     def __init__(self, actor: TanhNormalActor, outputs: Tensor, noise: Tensor) -> None:
@@ -172,11 +166,11 @@ class _Policy:
         mean, spread = outputs.chunk(2, -1)
         to_std: Any = actor.to_std
         self._spread = spread + to_std.bias
-        self._std = functional.softplus(self._spread) + to_std.min_val
+        self._std = functional.softplus(self._spread).add_(to_std.min_val)
         before = torch.addcmul(mean, self._std, noise)
         self._squashed = before.tanh().clamp_(-BELOW_ONE, BELOW_ONE)
         self.action = actor.in_bounds(self._squashed)
-        self.log_prob = actor.log_prob(before, self._std, noise)
+        self.log_prob = actor.log_prob(before, self._std, noise).unsqueeze(-1)
 
     def backward(self, d_action: Tensor, d_log_prob: Tensor) -> Tensor:
         """The gradient ``[B, 2 n]`` of the second half's outputs."""
@@ -189,7 +183,11 @@ class _Policy:
 
 
 class _Passes:
-    """The passes of an update through all networks, in memory for batches of ``rows``."""
+    """The passes of an update through all networks, in memory for batches of ``rows``.
+
+    The actor is asked in the next states and in these at once, the critics about the actions that
+    were taken and about new ones.
+    """
 
     def __init__(
         self,
@@ -205,20 +203,23 @@ class _Passes:
         number, like = loss.num_qvalue_nets, of_actor[0].detach()
 
         activation = type(self._actor.net[1]) if len(self._actor.net) > 1 else nn.ReLU
-        self._actor_net = Perceptron(of_actor, activation)
-        self._outputs = like.new_empty(2, rows, len(of_actor[-1]))
-        self._actor_memories = [self._actor_net.memory(output) for output in self._outputs]
-        self._noise = like.new_empty(2, rows, len(of_actor[-1]) // 2)
+        self._actor_net = Perceptrons([tensor.unsqueeze(0) for tensor in of_actor], activation)
+        self._states = like.new_empty(2, rows, of_actor[0].shape[-1])
+        both = self._actor_net.memory(self._states.view(1, 2 * rows, -1))
+        self._of_actor, self._of_acting = both, both.rows(rows, 2 * rows)
+        self._outputs = both.results[-1].view(2, rows, -1)
+        self._noise = like.new_empty(2, rows, self._outputs.shape[-1] // 2)
 
         activation = type(critic.net[1]) if len(critic.net) > 1 else nn.ReLU
-        self._critics, self._targets = (
-            [Perceptron([tensor[i] for tensor in stacked], activation) for i in range(number)]
-            for stacked in (of_critics, of_targets)
-        )
-        self._inputs = like.new_empty(rows, of_critics[0].shape[-1])
-        self._num_observations = of_actor[0].shape[-1]
-        self._values = like.new_empty(number, rows, 1)
-        self._memories = [self._critics[0].memory(value) for value in self._values]
+        self._critics = Perceptrons(of_critics, activation)
+        self._targets = Perceptrons(of_targets, activation)
+        inputs = of_critics[0].shape[-1]
+        self._questions = like.new_empty(3, rows, inputs)  # next, taken and new actions
+        asked = self._questions.view(1, 3 * rows, inputs).expand(number, -1, -1)
+        self._of_targets = self._targets.memory(asked[:, :rows])
+        self._of_critics = self._critics.memory(asked[:, rows:])
+        self._of_taken = self._of_critics.rows(0, rows)
+        self._of_new = self._of_critics.rows(rows, 2 * rows)
 
         named = dict(loss.named_parameters())
         trained = [
@@ -226,60 +227,68 @@ class _Passes:
             for network in ("actor_network_params", "qvalue_network_params", "log_alpha")
         ]
         self.gradients = [Gradients(parameters) for parameters in trained]
-        self._actor_gradients = self.gradients[0].of(of_actor)
-        stacked = self.gradients[1].of(of_critics)
-        self._critic_gradients = [[gradient[i] for gradient in stacked] for i in range(number)]
+        self.leaves = [leaf for each in self.gradients for leaf, _ in each.leaves]
+        self._actor_gradients = [each.unsqueeze(0) for each in self.gradients[0].of(of_actor)]
+        self._critic_gradients = self.gradients[1].of(of_critics)
         self._alpha_gradient = self.gradients[2].of(trained[2])
 
     def fit(self, rows: int, addresses: list[int]) -> bool:
         """Whether this memory is made for such a batch, and no gradients in it wait to be used."""
         return self.free and self._fits_to == (rows, addresses)
 
-    def release(self) -> None:
-        """The gradients have been used."""
+    def differentiate(self, weights: Sequence[Tensor | float]) -> list[Tensor]:
+        """The gradients of ``leaves``, for losses of these weights; the memory is free then."""
         self.free = True
+        pairs = zip(self.gradients, weights, strict=True)
+        return [gradient for each, weight in pairs for gradient in each.times(weight)]
 
-    def act(self, *observations: Tensor) -> _Policy:
+    def enter(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> None:
+        """Begin an update of this batch."""
+        number = observation.shape[-1]
+        torch.stack([next_observation, observation], out=self._states)
+        self._questions[0, :, :number] = next_observation
+        self._questions[1:, :, :number] = observation
+        self._questions[1, :, number:] = action
+
+    def act(self) -> _Policy:
         """What to do in the next states, and in these."""
-        passes = zip(observations, self._actor_memories, self._noise, strict=True)
-        for observation, memory, noise in passes:
-            self._actor_net.forward(observation, memory)
+        self._actor_net.forward(self._of_actor)
+        for noise in self._noise:
             noise.normal_()
         return _Policy(self._actor, self._outputs, self._noise)
 
-    def targets(self, observation: Tensor, action: Tensor) -> Tensor:
-        """The target critics' values ``[critics, B, 1]``."""
-        return self._evaluate(self._targets, observation, action)
+    def criticize(self, next_action: Tensor, new_action: Tensor) -> tuple[Tensor, ...]:
+        """The targets' values, and the critics' of the actions taken and of new ones.
 
-    def critics(self, observation: Tensor, action: Tensor) -> Tensor:
-        """The critics' values ``[critics, B, 1]``."""
-        return self._evaluate(self._critics, observation, action)
+        Each is ``[critics, B, 1]``.
+        """
+        number = self._states.shape[-1]
+        self._questions[0, :, number:] = next_action
+        self._questions[2, :, number:] = new_action
+        self._targets.forward(self._of_targets)
+        self._critics.forward(self._of_critics)
+        memories = (self._of_targets, self._of_taken, self._of_new)
+        return tuple(memory.results[-1] for memory in memories)
 
-    def _evaluate(self, critics: list[Perceptron], observation: Tensor, action: Tensor) -> Tensor:
-        torch.cat([observation, action], -1, out=self._inputs)
-        for critic, memory in zip(critics, self._memories, strict=True):
-            critic.forward(self._inputs, memory)
-        return self._values
+    def critics_backward(self, d_taken: Tensor, lowest: Tensor, share: Tensor | float) -> Tensor:
+        """Their parameters' gradients, by the actions taken; returns that of the new actions.
 
-    def critics_backward(self, d_values: Tensor) -> None:
-        """Their parameters' gradients, by the values of the last pass."""
-        passes = zip(self._critics, d_values, self._memories, self._critic_gradients, strict=True)
-        for critic, d_value, memory, gradients in passes:
-            critic.backward(d_value, memory, gradients)
-
-    def critics_input_gradient(self, d_values: Tensor) -> Tensor:
-        """That of the actions, by the values of the last pass."""
-        passes = zip(self._critics, d_values, self._memories, strict=True)
-        first = self._num_observations
-        each = [
-            critic.input_gradient(critic.backward(d_value, memory), first)
-            for critic, d_value, memory in passes
-        ]
-        return sum(each[1:], each[0])
+        The latter ``[B, actions]`` is of minus the lowest value, as far as each row counts.
+        """
+        of_taken, of_new = self._of_taken.gradients[-1], self._of_new.gradients[-1]
+        of_taken.copy_(d_taken)
+        if isinstance(share, Tensor):
+            of_new.zero_().scatter_(0, lowest, -share.expand_as(lowest))
+        else:
+            of_new.zero_().scatter_(0, lowest, -share)
+        self._critics.backward(self._of_critics, self._critic_gradients, by=self._of_taken)
+        first = self._states.shape[-1]
+        return self._critics.input_gradient(self._of_new.gradients[0], first).sum(0)
 
     def actor_backward(self, d_outputs: Tensor) -> None:
         """Its parameters' gradients, by its outputs in these states."""
-        self._actor_net.backward(d_outputs, self._actor_memories[1], self._actor_gradients)
+        self._of_acting.gradients[-1].copy_(d_outputs)
+        self._actor_net.backward(self._of_acting, self._actor_gradients)
 
     def alpha_backward(self, d_log_alpha: Tensor) -> None:
         """The temperature's, unless it is fixed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.objectives import ClipPPOLoss, PPOLoss
 
+from trainers.known_gradients import Weight, with_known_gradients
 from trainers.numpy_nets import Array, NumpyMLP, numpy_policy
 from trainers.optimizers import leaves
 
@@ -47,34 +48,9 @@ _DISTANCES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
 _UNKNOWN = ("clip_value", "delay_actor", "max_importance_ratio", "advantage_norm")
 
 
-class _Losses(torch.autograd.Function):
-    """Numbers for autograd, and a function of the gradients that come back to them.
-
-    ``numbers`` says how many of the arrays that ``gradients`` returns belong to each leaf.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        losses: Array,
-        gradients: Callable[[list[float]], list[Array]],
-        numbers: list[int],
-        *_: Tensor,
-    ) -> tuple[Tensor, ...]:
-        ctx.gradients, ctx.numbers = gradients, numbers
-        # Each in memory of its own: autograd forbids hooks to change parts of one in place.
-        return tuple(map(torch.tensor, losses))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        with np.errstate(all="ignore"):  # as in the forward pass
-            each = iter(ctx.gradients([grad.item() for grad in grads]))
-        joined = [_joined([next(each) for _ in range(number)]) for number in ctx.numbers]
-        return None, None, None, *map(torch.from_numpy, joined)
-
-
-def _joined(arrays: list[Array]) -> Array:
-    return arrays[0] if len(arrays) == 1 else np.concatenate([a.ravel() for a in arrays])
+def _joined(arrays: list[Array]) -> Tensor:
+    one = arrays[0] if len(arrays) == 1 else np.concatenate([a.ravel() for a in arrays])
+    return torch.from_numpy(one)
 
 
 class FastPPOLoss(PPOLoss):
@@ -153,25 +129,23 @@ class FastPPOLoss(PPOLoss):
         critic_coeff = self._number("critic_coeff")
         entropy_coeff = self._number("entropy_coeff") if self.entropy_bonus else 0.0
 
-        def gradients(weights: list[float]) -> list[Array]:
-            of_objective, of_entropy, of_critic = (share * weight for weight in weights)
-            d_outputs, d_own = policy.gradients(-of_objective * d_gain, -entropy_coeff * of_entropy)
-            d_values = (critic_coeff * of_critic * slope)[:, None]
-            return [
-                *actor.backward(outputs, d_outputs),
-                *d_own,
-                *critic.backward(values, d_values),
-            ]
-
         trained = leaves([*actor.parameters, *head.parameters, *critic.parameters])
 
+        def differentiate(weights: Sequence[Weight]) -> list[Tensor]:
+            of_objective, of_entropy, of_critic = (share * float(weight) for weight in weights)
+            with np.errstate(all="ignore"):  # as in the forward pass
+                d_outputs, d_own = policy.gradients(
+                    -of_objective * d_gain, -entropy_coeff * of_entropy
+                )
+                of_actor = actor.backward(outputs, d_outputs)
+                d_values = (critic_coeff * of_critic * slope)[:, None]
+                each = iter([*of_actor, *d_own, *critic.backward(values, d_values)])
+            return [_joined([next(each) for _ in range(number)]) for _, number in trained]
+
         sums = -gain.sum(), -entropy_coeff * policy.entropy, critic_coeff * distance.sum()
-        losses = _Losses.apply(
-            np.array(sums, np.float32) * np.float32(share),
-            gradients,
-            [number for _, number in trained],
-            *(leaf for leaf, _ in trained),
-        )
+        # Each in memory of its own: autograd forbids hooks to change parts of one in place.
+        totals = tuple(map(torch.tensor, np.array(sums, np.float32) * np.float32(share)))
+        losses = with_known_gradients(totals, differentiate, [leaf for leaf, _ in trained])
         names = ["loss_objective", "loss_entropy", "loss_critic"]
         entries = dict(zip(names, losses, strict=True))
         if self.entropy_bonus:

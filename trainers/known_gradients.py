@@ -1,0 +1,70 @@
+"""Losses whose gradients are computed without autograd, but are to be had through it.
+
+Whoever calls ``backward()`` on them, or on what was made of them, gets what autograd would compute.
+A :class:`~trainers.phases.Phase` that finds them as they were made goes without its engine, which
+takes longer than many a small network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Weight = Tensor | float
+# From how much each value counts in what is differentiated, to the gradient of each leaf.
+Differentiate = Callable[[Sequence[Weight]], Sequence[Tensor]]
+
+
+class _Known(torch.autograd.Function):
+    """Values for autograd, and a function of the gradients that come back to them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Sequence[Tensor], differentiate: Differentiate, *leaves: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.known_values, ctx.differentiate, ctx.leaves = len(values), differentiate, leaves
+        return tuple(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return None, None, *_differentiated(ctx, grads)
+
+
+def with_known_gradients(
+    values: Sequence[Tensor], differentiate: Differentiate, leaves: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """``values``, differentiable by ``leaves``, once and all together."""
+    return _Known.apply(values, differentiate, *leaves)
+
+
+def set_known_gradients(terms: Sequence[Tensor]) -> bool:
+    """Make the gradients of the sum of ``terms`` those of their leaves, without autograd's engine.
+
+    Only where nothing could tell the difference; returns False, and does nothing, where ``terms``
+    are not such values as they were made, or somebody's hooks wait for a leaf's gradient.
+    """
+    node: Any = terms[0].grad_fn
+    number = getattr(node, "known_values", None)
+    if number is None or any(term.grad_fn is not node for term in terms):
+        return False
+    if any(leaf._backward_hooks or leaf._post_accumulate_grad_hooks for leaf in node.leaves):
+        return False
+    weights = [0.0] * number
+    for term in terms:
+        weights[term.output_nr] += 1.0
+    for leaf, gradient in zip(node.leaves, _differentiated(node, weights), strict=True):
+        if leaf.grad is None:
+            leaf.grad = gradient.clone()
+        else:
+            leaf.grad.copy_(gradient.view_as(leaf))
+    return True
+
+
+def _differentiated(node: Any, weights: Sequence[Weight]) -> Sequence[Tensor]:
+    if node.differentiate is None:
+        raise RuntimeError("these losses have been differentiated before: evaluate them again")
+    differentiate, node.differentiate = node.differentiate, None
+    return differentiate(weights)

@@ -56,14 +56,14 @@ class NumpyPolicy(nn.Module):
         outputs = self._net.forward(self._net.normalized(observation))
         return self._head.action(outputs[-1], noise)
 
-    @torch.no_grad()
     def describe(self, rollout: TensorDictBase) -> None:
         """Write all else that the actor writes: of an :class:`ActingPolicy` nothing."""
         if isinstance(self.actor, ActingPolicy):
             return
-        parameters = self.actor[0](rollout.select("observation"))
-        distribution = self.actor.build_dist_from_params(parameters)
-        parameters["action_log_prob"] = distribution.log_prob(rollout["action"])
+        with torch.no_grad():
+            parameters = self.actor[0](rollout.select("observation"))
+            distribution = self.actor.build_dist_from_params(parameters)
+            parameters["action_log_prob"] = distribution.log_prob(rollout["action"])
         rollout.update(parameters.exclude("observation"))
 
 

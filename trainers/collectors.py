@@ -19,6 +19,7 @@ from trainers.config import ConfigError
 from trainers.envs import Envs, Outcome
 from trainers.errors import NonFiniteError
 from trainers.seeding import episode_seed
+from trainers.tensordicts import tensordict_of
 
 logger = logging.getLogger("trainers")
 
@@ -279,7 +280,7 @@ class _Rollout:
         tensors = {key: torch.from_numpy(array) for key, array in self._arrays.items()}
         following = {key[1]: value for key, value in tensors.items() if key[0] == "next"}
         current = {key[0]: value for key, value in tensors.items() if key[0] != "next"}
-        return TensorDict({**current, "next": TensorDict(following, self.shape)}, self.shape)
+        return tensordict_of({**current, "next": following}, self.shape)
 
 
 def _first_limits(envs: Envs) -> Array | None:

@@ -40,27 +40,22 @@ def with_known_gradients(
     return _Known.apply(values, differentiate, *leaves)
 
 
-def set_known_gradients(terms: Sequence[Tensor]) -> bool:
-    """Make the gradients of the sum of ``terms`` those of their leaves, without autograd's engine.
+def known_gradients(terms: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]] | None:
+    """Leaves and their gradients of the sum of ``terms``, without autograd's engine.
 
-    Only where nothing could tell the difference; returns False, and does nothing, where ``terms``
-    are not such values as they were made, or somebody's hooks wait for a leaf's gradient.
+    Only where nothing could tell the difference: None if ``terms`` are not such values as they were
+    made, or somebody's hooks wait for a leaf's gradient. They count as differentiated then.
     """
     node: Any = terms[0].grad_fn
     number = getattr(node, "known_values", None)
     if number is None or any(term.grad_fn is not node for term in terms):
-        return False
+        return None
     if any(leaf._backward_hooks or leaf._post_accumulate_grad_hooks for leaf in node.leaves):
-        return False
+        return None
     weights = [0.0] * number
     for term in terms:
         weights[term.output_nr] += 1.0
-    for leaf, gradient in zip(node.leaves, _differentiated(node, weights), strict=True):
-        if leaf.grad is None:
-            leaf.grad = gradient.clone()
-        else:
-            leaf.grad.copy_(gradient.view_as(leaf))
-    return True
+    return list(zip(node.leaves, _differentiated(node, weights), strict=True))
 
 
 def _differentiated(node: Any, weights: Sequence[Weight]) -> Sequence[Tensor]:

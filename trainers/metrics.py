@@ -27,6 +27,8 @@ class _Window:
         self.totals: dict[str, Tensor | float] = {}
 
     def add(self, value: Tensor | float) -> None:
+        if isinstance(value, Tensor) and value.numel() == 1 and value.device.type == "cpu":
+            value = value.item()
         if isinstance(value, Tensor):
             values = value.detach().double()
             self.count += values.numel()
@@ -80,8 +82,12 @@ class _Vector:
         self.total: Tensor | None = None
 
     def add(self, values: Sequence[Tensor]) -> None:
-        flat = [value if value.ndim == 0 else value.reshape(()) for value in values]
-        stacked = torch.stack(flat).detach().double()
+        if all(value.device.type == "cpu" for value in values):  # no stack, nothing to wait for
+            numbers = [value.item() for value in values]
+            stacked = torch.tensor(numbers, dtype=torch.float64)
+        else:
+            flat = [value if value.ndim == 0 else value.reshape(()) for value in values]
+            stacked = torch.stack(flat).detach().double()
         self.total = stacked if self.total is None else self.total.to(stacked.device) + stacked
         self.count += 1
 

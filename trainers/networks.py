@@ -17,7 +17,6 @@ from tensordict.nn import (
     TensorDictModule,
 )
 from torch import Tensor, distributions, nn
-from torch.nn import functional
 from torchrl.data import Categorical, TensorSpec
 from torchrl.envs.utils import ExplorationType, exploration_type
 from torchrl.modules import (
@@ -164,8 +163,7 @@ class TanhNormalActor(ProbabilisticActor):
         )
         # Not submodules a second time; the parameters are the same.
         self.__dict__["_outputs"], self.__dict__["_net"] = net[0], net
-        self._center, self.half_range = (0.0, 1.0) if unit else ((low + high) / 2, (high - low) / 2)
-        self._log_volume = 0.0 if unit else float(self.half_range.log().sum())  # type: ignore[union-attr]  # a tensor then
+        self.center, self.half_range = (0.0, 1.0) if unit else ((low + high) / 2, (high - low) / 2)
 
     @property
     def net(self) -> nn.Sequential:
@@ -188,25 +186,12 @@ class TanhNormalActor(ProbabilisticActor):
         before = torch.addcmul(mean, std, torch.randn_like(mean))
         return self.in_bounds(before.tanh().clamp(-BELOW_ONE, BELOW_ONE))
 
-    def log_prob(self, before: Tensor, std: Tensor, noise: Tensor) -> Tensor:
-        """Of what ``before``, drawn with this noise, becomes: ``[...]`` from ``[..., n]``."""
-        # With log(1 - tanh(x)^2) written so that it does not cancel where tanh saturates:
-        # 2 (log 2 - x - softplus(-2 x)). The constants are added once for all actions.
-        each = (before + functional.softplus(-2.0 * before)).mul(2.0)
-        each = (each - std.log()).addcmul(noise, noise, value=-0.5)
-        return each.sum(-1) - (noise.shape[-1] * (_HALF_LOG_TAU + 2.0 * _LOG_2) + self._log_volume)
-
     def in_bounds(self, squashed: Tensor) -> Tensor:
         """From (-1, 1) to the actions' bounds."""
-        return (
-            squashed
-            if self._log_volume == 0.0 and isinstance(self._center, float)
-            else (self._center + self.half_range * squashed)
-        )
+        unit = isinstance(self.half_range, float)
+        return squashed if unit else self.center + self.half_range * squashed
 
 
-_LOG_2 = math.log(2.0)
-_HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
 # tanh rounds to exactly 1 at 9: keep off the bounds, as TorchRL's transform does
 BELOW_ONE = 1.0 - torch.finfo(torch.float32).resolution
 

@@ -15,8 +15,9 @@ import torch
 from tensordict.nn import AddStateIndependentNormalScale
 from torch import Tensor, nn
 
-from trainers.networks import BELOW_ONE, ActionHead, TanhNormalActor
+from trainers.networks import ActionHead
 from trainers.normalization import RunningNorm
+from trainers.squashed import SquashedGaussian
 
 Array = np.ndarray
 
@@ -226,27 +227,12 @@ class CategoricalHead:
         return Distribution(log_probs[taken], float(entropy.sum()), gradients)
 
 
-class SquashedHead:
+class SquashedHead(SquashedGaussian):
     """Normals with a mean and a spread from the outputs, squashed into the actions' bounds."""
-
-    def __init__(self, actor: TanhNormalActor) -> None:
-        self._actor = actor
-        self._bias, self._min_std = float(actor.to_std.bias), float(actor.to_std.min_val)
-        self._num_actions = actor.spec["action"].shape[-1]
 
     def noise(self, *shape: int) -> Array:
         """Standard normal."""
-        return torch.randn(*shape, self._num_actions).numpy()
-
-    def action(self, outputs: Array, noise: Array | None) -> Array:
-        """Of the mean, with the noise in proportion."""
-        number = self._num_actions
-        before = outputs[:, :number]
-        if noise is not None:
-            spread = outputs[:, number:] + self._bias
-            before = before + noise * (np.logaddexp(spread, 0.0, dtype=np.float32) + self._min_std)
-        squashed = np.clip(np.tanh(before), -BELOW_ONE, BELOW_ONE)
-        return self._actor.in_bounds(torch.from_numpy(squashed)).numpy()
+        return torch.randn(*shape, self.num_actions).numpy()
 
 
 def numpy_policy(policy: nn.Module | None) -> tuple[NumpyMLP, DistributionHead] | None:

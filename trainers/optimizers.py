@@ -42,10 +42,7 @@ class FlatAdam(Adam):
         """Gradients become zeros, whatever ``set_to_none`` says: they are views."""
         for group in self.param_groups:
             (flat,) = group["params"]
-            flat.grad.zero_()
-            for parameter, view in zip(flat.parts, flat.grad_views, strict=True):
-                if parameter.grad is not view:  # a module's own zero_grad() has dropped it
-                    parameter.grad = view
+            set_gradient(flat, 0.0)
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closures here
         """One step; what ``Adam.step`` calls in the end, without its way there."""
@@ -127,6 +124,20 @@ def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
         found.append((leaf, len(parts) if whole else 1))
         index += found[-1][1]
     return found
+
+
+def set_gradient(leaf: Tensor, gradient: Tensor | float) -> None:
+    """Make ``gradient`` that of ``leaf``, and of the parameters it may stand for; it is copied."""
+    if leaf.grad is None:
+        leaf.grad = torch.empty_like(leaf)
+    if isinstance(gradient, Tensor):
+        leaf.grad.copy_(gradient.view_as(leaf))
+    else:
+        leaf.grad.fill_(gradient)
+    flat: Any = leaf
+    for part, view in zip(getattr(flat, "parts", ()), getattr(flat, "grad_views", ()), strict=True):
+        if part.grad is not view:  # a module's own zero_grad() has dropped it
+            part.grad = view
 
 
 def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:

@@ -13,8 +13,10 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trainers.known_gradients import set_known_gradients
+from trainers.known_gradients import known_gradients
+from trainers.optimizers import set_gradient
 
+_FEW = 3  # of a FlatAdam: looked at one by one
 Loss = Callable[[TensorDictBase], TensorDictBase]
 
 
@@ -65,18 +67,30 @@ class Phase:
             ValueError: it has no ``loss_*`` entry, or one that is no scalar.
         """
         terms = _terms(losses)
+        known = known_gradients(terms)
+        if known is None:
+            self._zero_grad()
+            total = reduce(add, terms)
+            total.backward()
+            return total.detach()
+        found = {id(leaf) for leaf, _ in known}
+        if any(id(parameter) not in found for parameter in self.parameters()):
+            self._zero_grad()
+        with torch.no_grad():
+            for leaf, gradient in known:
+                set_gradient(leaf, gradient)
+            return reduce(add, terms)
+
+    def _zero_grad(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        if set_known_gradients(terms):
-            with torch.no_grad():
-                return reduce(add, terms)
-        total = reduce(add, terms)
-        total.backward()
-        return total.detach()
 
     def is_finite(self, total: Tensor) -> bool:
         """Whether ``total``, what was differentiated, and the gradients are: one number says it."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        if len(gradients) <= _FEW and total.device.type == "cpu":  # nothing to wait for
+            norms = [torch.linalg.vector_norm(gradient).item() for gradient in gradients]
+            return all(map(math.isfinite, (total.item(), *norms)))
         return math.isfinite((total_norm(gradients) + total).item())
 
     def blame(self, losses: TensorDictBase) -> str:
@@ -116,7 +130,7 @@ class Phase:
 
 def total_norm(gradients: Sequence[Tensor]) -> Tensor:
     """Euclidean norm of all of them together."""
-    if len(gradients) > 3:
+    if len(gradients) > _FEW:
         return torch.nn.utils.get_total_norm(gradients)
     norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))

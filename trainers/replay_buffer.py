@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import ReplayBuffer
+
+from trainers.tensordicts import tensordict_of
 
 Key = tuple[str, ...]
 
@@ -38,7 +40,7 @@ class UniformReplayBuffer(ReplayBuffer):
             self.extend(rollout.reshape(-1))
             return
         for key, memory in self._memory:
-            memory[begin:end] = rollout[key].reshape(number, *memory.shape[1:])
+            memory[begin:end] = rollout.get(key).reshape(number, *memory.shape[1:])
         writer._cursor = end % storage.max_size
         writer._write_count += number
         storage._len = min(len(storage) + number, storage.max_size)
@@ -53,7 +55,7 @@ class UniformReplayBuffer(ReplayBuffer):
             for name in key[:-1]:
                 part = part.setdefault(name, {})
             part[key[-1]] = memory.index_select(0, index)
-        data = TensorDict(batch, [len(index)], device=storage.device)
+        data = tensordict_of(batch, [len(index)], storage.device)
         return (data, {"index": index}) if return_info else data
 
     @property

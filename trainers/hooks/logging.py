@@ -114,9 +114,10 @@ class LogEpisodes:
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         steps = rollout.batch_size[-1]
-        rewards = rollout["next", "reward"].reshape(-1, steps).double().cpu().numpy()
-        dones = rollout["next", "done"].reshape(-1, steps).cpu().numpy()
-        successes = rollout.get(("next", "success"), None)
+        following = rollout["next"]
+        rewards = following["reward"].cpu().numpy().reshape(-1, steps).astype(np.float64)
+        dones = following["done"].cpu().numpy().reshape(-1, steps)
+        successes = following.get("success", None)
         if successes is not None:
             successes = successes.reshape(-1, steps).cpu().numpy()
         restarted = self._resumed and not getattr(trainer.collector, "resumed_exactly", False)
@@ -127,6 +128,10 @@ class LogEpisodes:
             self._skipped = np.zeros(len(rewards), dtype=bool) if cut is None else cut.copy()
             self._returns = np.zeros(len(rewards))
             self._lengths = np.zeros(len(rewards), dtype=np.int64)
+        if not dones.any():
+            self._returns += rewards.sum(1)
+            self._lengths += steps
+            return
         for env, ends in enumerate(dones):
             begin = 0
             for last in np.flatnonzero(ends):

@@ -44,7 +44,7 @@ class Replay:
             raise ValueError("n-step returns and slices need a replay buffer without transforms")
         self.buffer = buffer
         self.batch_size = batch_size
-        self.device = device
+        self.device = None if device is None else torch.device(device)
         self.time_major = time_major
         self._num_envs = 0  # until there are frames
         self._resumed = False
@@ -70,7 +70,7 @@ class Replay:
         sampled, info = self.buffer.sample(self.batch_size, return_info=True)
         if self.time_major:
             sampled.set("index", info["index"])
-        return sampled if self.device is None else sampled.to(self.device)
+        return sampled if self.device in (None, sampled.device) else sampled.to(self.device)
 
     # ------------------------------------------------------------- order of time
 

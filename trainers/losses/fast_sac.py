@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor, nn
-from torch.nn import functional
 from torchrl.objectives import SACLoss, ValueEstimators
 from torchrl.objectives.utils import _cache_values
 
+from trainers.arrays import DISTANCES, Array, as_array, as_tensor, library_for
 from trainers.backprop import Gradients, Perceptrons
 from trainers.config import SACConfig
 from trainers.known_gradients import with_known_gradients
-from trainers.networks import BELOW_ONE, StateActionValue, TanhNormalActor
-
-# How far a value is from its target, and the slope of that.
-_DISTANCES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
-    "l2": lambda error: (error.square(), 2.0 * error),
-    "l1": lambda error: (error.abs(), error.sign()),
-    "smooth_l1": lambda error: (
-        functional.huber_loss(error, torch.zeros_like(error), reduction="none"),
-        error.clamp(-1.0, 1.0),
-    ),
-}
-
+from trainers.networks import StateActionValue, TanhNormalActor
+from trainers.squashed import Drawn, SquashedGaussian
+from trainers.tensordicts import tensordict_of
 
 class FastSACLoss(SACLoss):
     """TorchRL's ``SACLoss`` for the shipped networks: the same keywords, state, values, gradients.
@@ -66,58 +58,63 @@ class FastSACLoss(SACLoss):
         if passes is None or not passes.fit(len(tensordict), addresses):
             passes = self._passes = _Passes(self, layers, len(tensordict), addresses)
         differentiable = torch.is_grad_enabled()
-        with torch.no_grad():
+        with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite shows in the losses
             values, reported = self._evaluate(tensordict, passes, differentiable)
         if differentiable:
             passes.free = False
             values = with_known_gradients(values, passes.differentiate, passes.leaves)
         names = ("loss_actor", "loss_qvalue", "loss_alpha")
-        return TensorDict({**dict(zip(names, values, strict=True)), **reported})
+        return tensordict_of(dict(zip(names, values, strict=True)) | reported)
 
     def _evaluate(
         self, data: Any, passes: _Passes, differentiable: bool
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        keys, following = self.tensor_keys, data["next"]
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        xp, keys, following = passes.xp, self.tensor_keys, data["next"]
+        reward, terminated = (as_array(following[key]) for key in (keys.reward, keys.terminated))
         share = self._share(self._maybe_get_priority_weight(data), len(data))
         settings: Any = self  # buffers of TorchRL's
-        alpha, gamma = settings._alpha, settings.value_estimator.gamma
-        log_alpha, target_entropy = settings.log_alpha, settings.target_entropy
+        log_alpha, gamma = self._log_alpha(), as_array(settings.value_estimator.gamma)
+        alpha = xp.exp(log_alpha)
         steps = data.get(self.value_estimator.tensor_keys.steps_to_next_obs, None)
         if steps is not None:
-            gamma = gamma**steps
+            gamma = gamma ** as_array(steps)
 
         passes.enter(data["observation"], data[keys.action], following["observation"])
-        policy = passes.act()
-        next_log_prob, log_prob = policy.log_prob
-        target_values, values, new_values = passes.criticize(*policy.action)
+        next_drawn, drawn = passes.act()
+        target_values, values, new_values = passes.criticize(next_drawn.action, drawn.action)
 
-        next_value = target_values.amin(0) - alpha * next_log_prob
-        live = ~following[keys.terminated]
-        error = values - torch.addcmul(following[keys.reward], gamma * live, next_value)
-        distance, slope = _DISTANCES[self.loss_function](error)
+        next_value = xp.amin(target_values, 0) - alpha * next_drawn.log_prob
+        error = values - (reward + gamma * (next_value * ~terminated))
+        distance, slope = DISTANCES[self.loss_function](xp, error)
         each_critic = (distance * share).sum((1, 2))
-        lowest, which = new_values.min(0, keepdim=True)
-        loss_actor = ((alpha * log_prob - lowest) * share).sum()
-        excess = ((log_prob + target_entropy) * share).sum()
+        loss_actor = ((alpha * drawn.log_prob - xp.amin(new_values, 0)) * share).sum()
+        excess = ((drawn.log_prob + as_array(settings.target_entropy)) * share).sum()
         if differentiable:
-            d_action = passes.critics_backward(slope * share, which, share)
-            passes.actor_backward(policy.backward(d_action, alpha * share))
+            d_action = passes.critics_backward(slope * share, new_values.argmin(0), share)
+            passes.actor_backward(drawn, d_action, alpha * share)
             passes.alpha_backward(-excess)
 
-        data.set(keys.priority, error.abs().amax(0).squeeze(-1))
-        reported = {
-            "alpha": alpha,
-            "entropy": -log_prob.mean(),
-            **{f"qvalue_{index}": loss for index, loss in enumerate(each_critic.unbind())},
-        }
-        return (loss_actor, each_critic.sum(), -log_alpha * excess), reported
+        data.set(keys.priority, as_tensor(xp.amax(xp.abs(error), 0)[:, 0]))
+        reported = {"alpha": alpha, "entropy": -drawn.log_prob.mean()}
+        reported |= {f"qvalue_{index}": loss for index, loss in enumerate(each_critic)}
+        losses = [as_tensor(x) for x in (loss_actor, each_critic.sum(), -log_alpha * excess)]
+        return losses, {key: as_tensor(value) for key, value in reported.items()}
 
-    def _share(self, weights: Tensor | None, rows: int) -> Tensor | float:
+    def _log_alpha(self) -> Array:
+        """Within its bounds."""
+        log_alpha, low, high = (
+            getattr(self, name) for name in ("log_alpha", "min_log_alpha", "max_log_alpha")
+        )
+        if low is not None or high is not None:
+            log_alpha.data.clamp_(low, high)
+        return as_array(log_alpha)
+
+    def _share(self, weights: Tensor | None, rows: int) -> Array:
         """How much each row counts, ``[B, 1]``: TorchRL's ``reduction`` is a sum of shares."""
         if weights is None:
             return 1.0 / rows if self.reduction == "mean" else 1.0
         share = weights / weights.sum() if self.reduction == "mean" else weights
-        return share.unsqueeze(-1)
+        return as_array(share.unsqueeze(-1))
 
     def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> Any:
         """TorchRL's TD(0), the only one that this loss knows.
@@ -148,40 +145,6 @@ class FastSACLoss(SACLoss):
         )
 
 
-class _Policy:
-    """Squashed Gaussians: actions drawn from the actor's outputs, and how likely they were.
-
-    Args:
-        actor: knows the bounds.
-        outputs: ``[2, B, 2 n]``.
-        noise: ``[2, B, n]``, standard normal.
-
-    Attributes:
-        action: ``[2, B, n]``.
-        log_prob: ``[2, B, 1]``.
-    """
-
-    def __init__(self, actor: TanhNormalActor, outputs: Tensor, noise: Tensor) -> None:
-        self._actor, self._noise = actor, noise
-        mean, spread = outputs.chunk(2, -1)
-        to_std: Any = actor.to_std
-        self._spread = spread + to_std.bias
-        self._std = functional.softplus(self._spread).add_(to_std.min_val)
-        before = torch.addcmul(mean, self._std, noise)
-        self._squashed = before.tanh().clamp_(-BELOW_ONE, BELOW_ONE)
-        self.action = actor.in_bounds(self._squashed)
-        self.log_prob = actor.log_prob(before, self._std, noise).unsqueeze(-1)
-
-    def backward(self, d_action: Tensor, d_log_prob: Tensor) -> Tensor:
-        """The gradient ``[B, 2 n]`` of the second half's outputs."""
-        squashed, std, noise = self._squashed[1], self._std[1], self._noise[1]
-        d_squashed = d_action * self._actor.half_range
-        # The log-density falls by log(1 - tanh(x)^2), the slope of which is -2 tanh(x).
-        d_mean = d_squashed * (1.0 - squashed * squashed) + (2.0 * d_log_prob) * squashed
-        d_std = d_mean * noise - d_log_prob / std
-        return torch.cat([d_mean, d_std * self._spread[1].sigmoid()], -1)
-
-
 class _Passes:
     """The passes of an update through all networks, in memory for batches of ``rows``.
 
@@ -196,30 +159,40 @@ class _Passes:
         rows: int,
         addresses: list[int],
     ) -> None:
-        self._actor, critic = loss._networks_used
+        actor, critic = loss._networks_used
         self._fits_to = (rows, addresses)
         self.free = True
         of_actor, of_critics, of_targets = layers
         number, like = loss.num_qvalue_nets, of_actor[0].detach()
 
-        activation = type(self._actor.net[1]) if len(self._actor.net) > 1 else nn.ReLU
+        self.xp = library_for(like)
+
+        activation = type(actor.net[1]) if len(actor.net) > 1 else nn.ReLU
+        self._gaussian = SquashedGaussian(actor)
         self._actor_net = Perceptrons([tensor.unsqueeze(0) for tensor in of_actor], activation)
-        self._states = like.new_empty(2, rows, of_actor[0].shape[-1])
-        both = self._actor_net.memory(self._states.view(1, 2 * rows, -1))
-        self._of_actor, self._of_acting = both, both.rows(rows, 2 * rows)
-        self._outputs = both.results[-1].view(2, rows, -1)
-        self._noise = like.new_empty(2, rows, self._outputs.shape[-1] // 2)
+        states = like.new_empty(2, rows, of_actor[0].shape[-1])
+        self._noise = like.new_empty(2, rows, len(of_actor[-1]) // 2)
+        self._of_actor = self._actor_net.memory(states.view(1, 2 * rows, -1))
+        self._of_acting = self._of_actor.rows(rows, 2 * rows)
 
         activation = type(critic.net[1]) if len(critic.net) > 1 else nn.ReLU
         self._critics = Perceptrons(of_critics, activation)
         self._targets = Perceptrons(of_targets, activation)
         inputs = of_critics[0].shape[-1]
-        self._questions = like.new_empty(3, rows, inputs)  # next, taken and new actions
-        asked = self._questions.view(1, 3 * rows, inputs).expand(number, -1, -1)
+        questions = like.new_empty(3, rows, inputs)  # next, taken and new actions
+        asked = questions.view(1, 3 * rows, inputs).expand(number, -1, -1)
         self._of_targets = self._targets.memory(asked[:, :rows])
         self._of_critics = self._critics.memory(asked[:, rows:])
         self._of_taken = self._of_critics.rows(0, rows)
         self._of_new = self._of_critics.rows(rows, 2 * rows)
+
+        self._states, self._questions = as_array(states), as_array(questions)
+        self._outputs = as_array(self._of_actor.results[-1].view(2, rows, -1))
+        self._d_outputs = as_array(self._of_acting.gradients[-1][0])
+        of_critics_ = (self._of_targets, self._of_taken, self._of_new)
+        self._values = tuple(as_array(memory.results[-1]) for memory in of_critics_)
+        self._d_taken, self._d_new = (as_array(m.gradients[-1]) for m in of_critics_[1:])
+        self._critic_numbers = as_array(torch.arange(number, device=like.device).view(-1, 1, 1))
 
         named = dict(loss.named_parameters())
         trained = [
@@ -244,20 +217,20 @@ class _Passes:
 
     def enter(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> None:
         """Begin an update of this batch."""
-        number = observation.shape[-1]
-        torch.stack([next_observation, observation], out=self._states)
-        self._questions[0, :, :number] = next_observation
-        self._questions[1:, :, :number] = observation
-        self._questions[1, :, number:] = action
+        states, questions, number = self._states, self._questions, observation.shape[-1]
+        states[0], states[1] = as_array(next_observation), as_array(observation)
+        questions[:2, :, :number], questions[2, :, :number] = states, states[1]
+        questions[1, :, number:] = as_array(action)
 
-    def act(self) -> _Policy:
+    def act(self) -> tuple[Drawn, Drawn]:
         """What to do in the next states, and in these."""
         self._actor_net.forward(self._of_actor)
-        for noise in self._noise:
+        for noise in self._noise:  # by torch, and one after the other, as TorchRL does
             noise.normal_()
-        return _Policy(self._actor, self._outputs, self._noise)
+        drawn = self._gaussian.draw(self._outputs, as_array(self._noise))
+        return drawn.part(0), drawn.part(1)
 
-    def criticize(self, next_action: Tensor, new_action: Tensor) -> tuple[Tensor, ...]:
+    def criticize(self, next_action: Array, new_action: Array) -> tuple[Array, ...]:
         """The targets' values, and the critics' of the actions taken and of new ones.
 
         Each is ``[critics, B, 1]``.
@@ -267,33 +240,32 @@ class _Passes:
         self._questions[2, :, number:] = new_action
         self._targets.forward(self._of_targets)
         self._critics.forward(self._of_critics)
-        memories = (self._of_targets, self._of_taken, self._of_new)
-        return tuple(memory.results[-1] for memory in memories)
+        return self._values
 
-    def critics_backward(self, d_taken: Tensor, lowest: Tensor, share: Tensor | float) -> Tensor:
+    def critics_backward(self, d_taken: Array, lowest: Array, share: Array) -> Array:
         """Their parameters' gradients, by the actions taken; returns that of the new actions.
 
-        The latter ``[B, actions]`` is of minus the lowest value, as far as each row counts.
+        The latter ``[B, actions]`` is of minus the value of each row's ``lowest`` critic.
         """
-        of_taken, of_new = self._of_taken.gradients[-1], self._of_new.gradients[-1]
-        of_taken.copy_(d_taken)
-        if isinstance(share, Tensor):
-            of_new.zero_().scatter_(0, lowest, -share.expand_as(lowest))
-        else:
-            of_new.zero_().scatter_(0, lowest, -share)
+        self._d_taken[:] = d_taken
+        self._d_new[:] = self._critic_numbers == lowest
+        self._d_new *= -share
         self._critics.backward(self._of_critics, self._critic_gradients, by=self._of_taken)
         first = self._states.shape[-1]
-        return self._critics.input_gradient(self._of_new.gradients[0], first).sum(0)
+        each = self._critics.input_gradient(self._of_new.gradients[0], first)
+        return as_array(each).sum(0)
 
-    def actor_backward(self, d_outputs: Tensor) -> None:
-        """Its parameters' gradients, by its outputs in these states."""
-        self._of_acting.gradients[-1].copy_(d_outputs)
+    def actor_backward(self, drawn: Drawn, d_action: Array, d_log_prob: Array) -> None:
+        """Its parameters' gradients, by what it has drawn in these states."""
+        number = d_action.shape[-1]
+        d_mean, d_spread = self._gaussian.gradient(drawn, d_action, d_log_prob)
+        self._d_outputs[:, :number], self._d_outputs[:, number:] = d_mean, d_spread
         self._actor_net.backward(self._of_acting, self._actor_gradients)
 
-    def alpha_backward(self, d_log_alpha: Tensor) -> None:
+    def alpha_backward(self, d_log_alpha: Array) -> None:
         """The temperature's, unless it is fixed."""
         for gradient in self._alpha_gradient:
-            gradient.copy_(d_log_alpha)
+            gradient.fill_(d_log_alpha)
 
 
 def _weights_and_biases(net: nn.Sequential) -> list[Tensor]:

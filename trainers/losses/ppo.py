@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.objectives import ClipPPOLoss, PPOLoss
 
+from trainers.arrays import DISTANCES
 from trainers.known_gradients import Weight, with_known_gradients
 from trainers.numpy_nets import Array, NumpyMLP, numpy_policy
 from trainers.optimizers import leaves
+from trainers.tensordicts import tensordict_of
 
 _RESOLUTION = torch.finfo(torch.float32).resolution
 _EPS = torch.finfo(torch.float32).eps
@@ -28,20 +30,6 @@ def _squares(values: Array) -> float:
     """Sum of the squared distances from the mean."""
     centered = values - _mean(values)
     return float(centered.dot(centered))
-
-
-def _smooth_l1(error: Array) -> tuple[Array, Array]:
-    size = np.abs(error)
-    near = size < 1.0
-    return np.where(near, 0.5 * error * error, size - 0.5), np.where(near, error, np.sign(error))
-
-
-# How far a value is from its target, and the slope of that.
-_DISTANCES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
-    "l2": lambda error: (error * error, 2.0 * error),
-    "l1": lambda error: (np.abs(error), np.sign(error)),
-    "smooth_l1": _smooth_l1,
-}
 
 
 # Keywords of TorchRL's that change what is computed, and are not known here.
@@ -80,7 +68,7 @@ class FastPPOLoss(PPOLoss):
         return (
             numpy_policy(getattr(actor[0], "module", None)) is not None
             and NumpyMLP.fits(getattr(critic, "module", critic))
-            and kwargs.get("loss_critic_type", "smooth_l1") in _DISTANCES
+            and kwargs.get("loss_critic_type", "smooth_l1") in DISTANCES
             and kwargs.get("reduction", "mean") in ("mean", "sum")
             and kwargs.get("critic_coeff", 1.0) is not None
             and not kwargs.get("functional", True)
@@ -123,7 +111,7 @@ class FastPPOLoss(PPOLoss):
         gain, d_gain, also = self._surrogate(log_ratio, self._normalized(advantage))
         values = critic.forward(critic.normalized(observation))
         error = values[-1][:, 0] - value_target
-        distance, slope = _DISTANCES[self.loss_critic_type](error)
+        distance, slope = DISTANCES[self.loss_critic_type](np, error)
 
         share = 1.0 / len(advantage) if self.reduction == "mean" else 1.0
         critic_coeff = self._number("critic_coeff")
@@ -157,7 +145,7 @@ class FastPPOLoss(PPOLoss):
             spread = _squares(value_target) / len(value_target) + _EPS
             also["explained_variance"] = 1.0 - _squares(error) / len(error) / spread
         reported = torch.from_numpy(np.array(list(also.values()), np.float32)).unbind()
-        return TensorDict({**entries, **dict(zip(also, reported, strict=True))})
+        return tensordict_of(entries | dict(zip(also, reported, strict=True)))
 
     def _number(self, buffer: str) -> float:
         return self._buffers[buffer].item()  # type: ignore[union-attr]  # TorchRL made it

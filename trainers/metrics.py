@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainers.arrays import as_array
+
 STATISTICS = ("mean", "min", "max", "std")
 
 
@@ -79,16 +81,19 @@ class _Vector:
 
     def __init__(self) -> None:
         self.count = 0
-        self.total: Tensor | None = None
+        self.total: Any = None  # an array, or a tensor on another device
 
     def add(self, values: Sequence[Tensor]) -> None:
-        if all(value.device.type == "cpu" for value in values):  # no stack, nothing to wait for
-            numbers = [value.item() for value in values]
-            stacked = torch.tensor(numbers, dtype=torch.float64)
-        else:
+        if any(value.device.type != "cpu" for value in values):
             flat = [value if value.ndim == 0 else value.reshape(()) for value in values]
-            stacked = torch.stack(flat).detach().double()
-        self.total = stacked if self.total is None else self.total.to(stacked.device) + stacked
+            numbers: Any = torch.stack(flat).detach().double()
+        else:  # there is nothing to wait for
+            numbers = np.array([value.item() for value in values])
+        if self.total is not None:
+            if isinstance(numbers, Tensor):
+                self.total = torch.as_tensor(self.total, device=numbers.device)
+            numbers = self.total + numbers
+        self.total = numbers
         self.count += 1
 
 
@@ -152,7 +157,7 @@ class Metrics:
                 for name, window in self._windows.items()
             },
             "vectors": [
-                {"names": list(names), "count": vector.count, "total": vector.total}
+                {"names": list(names), "count": vector.count, "total": torch.as_tensor(vector.total)}
                 for names, vector in self._vectors.items()
             ],
         }
@@ -167,7 +172,7 @@ class Metrics:
             window.count, window.totals = stored["count"], dict(stored["totals"])
         for stored in state["vectors"]:
             vector = self._vectors[tuple(stored["names"])] = _Vector()
-            vector.count, vector.total = stored["count"], stored["total"]
+            vector.count, vector.total = stored["count"], as_array(torch.as_tensor(stored["total"]))
 
 
 class Stopwatch:

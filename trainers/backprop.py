@@ -186,7 +186,7 @@ class Gradients:
 
     def times(self, weight: Tensor | float) -> list[Tensor]:
         """Every leaf's."""
-        known = isinstance(weight, float) or weight.device.type == "cpu"  # without waiting for it
+        known = not isinstance(weight, Tensor) or weight.device.type == "cpu"  # without a wait
         if known and float(weight) == 1.0:
             return [memory for _, memory in self.leaves]
         return [memory * weight for _, memory in self.leaves]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.arrays import as_array
+from trainers.arrays import as_array, as_tensor
 
 STATISTICS = ("mean", "min", "max", "std")
 
@@ -157,7 +157,7 @@ class Metrics:
                 for name, window in self._windows.items()
             },
             "vectors": [
-                {"names": list(names), "count": vector.count, "total": torch.as_tensor(vector.total)}
+                {"names": list(names), "count": vector.count, "total": as_tensor(vector.total)}
                 for names, vector in self._vectors.items()
             ],
         }
@@ -172,7 +172,7 @@ class Metrics:
             window.count, window.totals = stored["count"], dict(stored["totals"])
         for stored in state["vectors"]:
             vector = self._vectors[tuple(stored["names"])] = _Vector()
-            vector.count, vector.total = stored["count"], as_array(torch.as_tensor(stored["total"]))
+            vector.count, vector.total = stored["count"], as_array(as_tensor(stored["total"]))
 
 
 class Stopwatch:

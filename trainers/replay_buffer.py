@@ -40,7 +40,7 @@ class UniformReplayBuffer(ReplayBuffer):
             self.extend(rollout.reshape(-1))
             return
         for key, memory in self._memory:
-            memory[begin:end] = rollout.get(key).reshape(number, *memory.shape[1:])
+            memory[begin:end] = rollout[key].reshape(number, *memory.shape[1:])
         writer._cursor = end % storage.max_size
         writer._write_count += number
         storage._len = min(len(storage) + number, storage.max_size)

@@ -14,7 +14,7 @@ def tensordict_of(
 ) -> TensorDict:
     """A TensorDict of ``entries``, tensors or such mappings themselves, taken as they are.
 
-    Every entry must be a tensor on ``device`` (None: on any) whose shape begins with ``batch_size``.
+    Every entry must be a tensor on ``device`` (None: any), its shape beginning with ``batch_size``.
     """
     # TorchRL's and tensordict's own way for what they know to be right: a fifth of the time.
     return TensorDict._new_unsafe(dict(entries), torch.Size(batch_size), device)

@@ -114,7 +114,7 @@ class LogEpisodes:
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         steps = rollout.batch_size[-1]
-        following = rollout["next"]
+        following: Any = rollout["next"]
         rewards = following["reward"].cpu().numpy().reshape(-1, steps).astype(np.float64)
         dones = following["done"].cpu().numpy().reshape(-1, steps)
         successes = following.get("success", None)

@@ -20,6 +20,7 @@ from trainers.networks import StateActionValue, TanhNormalActor
 from trainers.squashed import Drawn, SquashedGaussian
 from trainers.tensordicts import tensordict_of
 
+
 class FastSACLoss(SACLoss):
     """TorchRL's ``SACLoss`` for the shipped networks: the same keywords, state, values, gradients.
 

@@ -437,7 +437,7 @@ def sac_loss(trainer: Trainer) -> Any:
 
 def owner(trainer: Trainer, kind: type) -> Any:
     """The trainer's hook of this kind; None if there is none."""
-    owners = [owner for owner in trainer._timetable._owners.values() if isinstance(owner, kind)]
+    owners = [owner for owner in trainer.timetable._owners.values() if isinstance(owner, kind)]
     return owners[0] if owners else None
 
 

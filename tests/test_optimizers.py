@@ -184,6 +184,7 @@ def test_the_norm_of_flat_gradients_is_the_whole_one(max_norm: float) -> None:
     clip = ClipGradNorm([p for group in flat.param_groups for p in group["params"]], max_norm)
     trainer = stub()
     clip(trainer, TensorDict(), TensorDict())
+    clip.log(trainer, TensorDict(), TensorDict())
     norm = nn.utils.clip_grad_norm_(theirs.parameters(), max_norm)
     assert trainer.metrics.flush()["train/grad_norm"] == pytest.approx(float(norm), rel=1e-6)
     expected = dict(theirs.named_parameters())

@@ -66,6 +66,7 @@ def build(config: TrainConfig) -> Built:
         envs.close()
         raise
     built.trainer.stop_at = config.stop_at
+    built.trainer.capture = config.capture
     return built
 
 

@@ -90,7 +90,7 @@ def _measure(trainer: Trainer, log: LogConfig, warm_up: int, clipped: bool) -> N
         on(Stage.POST_COLLECT, LogScalar("observation", "train/observation_norm", of=norm))
     if log.grad_norm and not clipped:  # else known from the clipping, as it was before
         parameters = [p for phase in trainer.phases for p in phase.parameters()]
-        on(Stage.POST_BACKWARD, LogGradNorm(parameters))
+        on(Stage.POST_OPTIM, LogGradNorm(parameters))
     if log.losses:
         on(Stage.POST_OPTIM, LogLosses())
     if log.lr:

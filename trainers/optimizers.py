@@ -30,6 +30,8 @@ class FlatAdam(Adam):
     def __init__(self, groups: Iterable[dict[str, Any]], eps: float = 1e-8) -> None:
         flat = [{**group, "params": [_flattened(group["params"])]} for group in groups]
         super().__init__(flat, eps=eps, fused=True)
+        self._rates: list[Tensor] | None = None  # on the device
+        self._shared: list[float] = []
         for group in self.param_groups:
             (parameter,) = group["params"]
             self.state[parameter] = {
@@ -67,6 +69,9 @@ class FlatAdam(Adam):
 
     def _alike(self) -> Iterable[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
         """The groups by their settings: those of the same ones are stepped together."""
+        if self._rates is not None:
+            pairs = zip(self._rates, self.param_groups, strict=True)
+            return [((lr, group["betas"], group["eps"]), [group]) for lr, group in pairs]
         alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for group in self.param_groups:
             alike.setdefault((group["lr"], group["betas"], group["eps"]), []).append(group)
@@ -75,8 +80,9 @@ class FlatAdam(Adam):
     def _step_groups(self, settings: tuple[Any, ...], groups: list[dict[str, Any]]) -> None:
         parameters = [group["params"][0] for group in groups]
         states = [self.state[parameter] for parameter in parameters]
+        found = getattr(self, "found_inf", None)  # torch's GradScaler's way to have a step skipped
         for state in states:
-            state["step"] += 1
+            state["step"] += 1 if found is None else 1 - found
         lr, (beta1, beta2), eps = settings
         torch._fused_adam_(  # type: ignore  # torch's own optimizer calls it too
             parameters,
@@ -92,7 +98,23 @@ class FlatAdam(Adam):
             weight_decay=0.0,
             eps=eps,
             maximize=False,
+            found_inf=found,
         )
+
+    def share_rates(self) -> None:
+        """Take the learning rates from the device, where a captured step finds those of now.
+
+        Call it again before every such step, in case they have been changed.
+        """
+        rates = [group["lr"] for group in self.param_groups]
+        if self._rates is None:
+            devices = [group["params"][0].device for group in self.param_groups]
+            pairs = zip(rates, devices, strict=True)
+            self._rates = [torch.tensor(rate, device=device) for rate, device in pairs]
+        elif rates != self._shared:
+            for tensor, rate in zip(self._rates, rates, strict=True):
+                tensor.fill_(rate)
+        self._shared = rates
 
     def _kept(self, group: dict[str, Any]) -> list[tuple[Tensor, Tensor]]:
         """What a step is not to change, and copies of it."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trainers.known_gradients import known_gradients
-from trainers.optimizers import set_gradient
+from trainers.optimizers import FlatAdam, set_gradient
 
 _FEW = 3  # of a FlatAdam: looked at one by one
 Loss = Callable[[TensorDictBase], TensorDictBase]
@@ -52,6 +52,7 @@ class Phase:
         self.loss = loss
         self.optimizers = optimizers
         self.every = every
+        self._guard: _Guard | None = None
 
     def parameters(self) -> Iterator[Tensor]:
         """All parameters that the optimizers of this phase move."""
@@ -113,6 +114,34 @@ class Phase:
         for optimizer in self.optimizers:
             optimizer.step()
 
+    @property
+    def can_skip(self) -> bool:
+        """Whether a step can be skipped on the device: on a GPU, by torch's fused optimizers."""
+        return next(self.parameters()).is_cuda and all(
+            getattr(optimizer, "_step_supports_amp_scaling", False) for optimizer in self.optimizers
+        )
+
+    def step_while_finite(self, total: Tensor, losses: TensorDictBase) -> None:
+        """Step all optimizers if :meth:`is_finite`, now and ever before, decided on the device."""
+        if self._guard is None:
+            self._guard = _Guard(total.device)
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self._guard.look(total_norm(gradients) + total, losses)
+        for optimizer in self.optimizers:
+            # How torch's GradScaler tells a fused optimizer to skip a step.
+            optimizer.grad_scale, optimizer.found_inf = None, self._guard.found  # type: ignore[attr-defined]
+        self.step()
+
+    def found_non_finite(self) -> str | None:
+        """What :meth:`step_while_finite` has stumbled over; waits for the device."""
+        return None if self._guard is None else self._guard.report()
+
+    def prepare_replay(self) -> None:
+        """Let the device know what the host has changed since the last update."""
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, FlatAdam):
+                optimizer.share_rates()
+
     def state_dict(self) -> dict[str, Any]:
         """State of the optimizers, and of the loss where it has one (networks, targets)."""
         state: dict[str, Any] = {"optimizers": [o.state_dict() for o in self.optimizers]}
@@ -126,6 +155,32 @@ class Phase:
             self.loss.load_state_dict(state["loss"])
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
+
+
+class _Guard:
+    """Remembers, on the device, the first losses or gradients that were not finite."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.found = torch.zeros((), device=device)
+        self._names: list[str] = []
+        self._values: Tensor | None = None
+
+    def look(self, number: Tensor, losses: TensorDictBase) -> None:
+        """``number`` is finite if all is; ``losses`` say what is not."""
+        scalars = {key: value for key, value in losses.items() if value.numel() == 1}
+        values = torch.stack([value.detach().reshape(()) for value in scalars.values()])
+        if self._values is None:
+            self._names, self._values = list(scalars), torch.zeros_like(values)
+        # In place, since a graph that is replayed looks for them where they are.
+        torch.where(self.found > 0, self._values, values, out=self._values)
+        self.found.copy_(torch.maximum(self.found, (~torch.isfinite(number)).float()))
+
+    def report(self) -> str | None:
+        if self._values is None or self.found.item() == 0.0:
+            return None
+        pairs = zip(self._names, self._values.tolist(), strict=True)
+        bad = [f"{name} is {value}" for name, value in pairs if not math.isfinite(value)]
+        return "; ".join(bad[:5]) or "a gradient is not finite"
 
 
 def total_norm(gradients: Sequence[Tensor]) -> Tensor:

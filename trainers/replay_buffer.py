@@ -19,6 +19,7 @@ class UniformReplayBuffer(ReplayBuffer):
 
     What it stores, and in which order, which indices it draws and what a batch looks like are
     TorchRL's; to get there takes TorchRL five times as long as to copy the data, for every frame.
+    On a GPU indices are drawn there, from as many frames as the device knows of.
 
     Args:
         storage: a tensor storage, in memory, on a device or memory-mapped.
@@ -27,6 +28,11 @@ class UniformReplayBuffer(ReplayBuffer):
 
     def __init__(self, *, storage: Any, batch_size: int) -> None:
         super().__init__(storage=storage, batch_size=batch_size)
+        device = getattr(storage, "device", None)
+        device = device if isinstance(device, torch.device) else torch.device("cpu")
+        self.on_host = device.type == "cpu"
+        self._filled = torch.zeros((), dtype=torch.float64, device=device)
+        self._known_filled = 0
         self._stored: Any = None
         self._leaves: list[tuple[Key, Tensor]] = []
 
@@ -44,11 +50,18 @@ class UniformReplayBuffer(ReplayBuffer):
         writer._cursor = end % storage.max_size
         writer._write_count += number
         storage._len = min(len(storage) + number, storage.max_size)
+        self._tell_filled()
 
     def sample(self, batch_size: int | None = None, return_info: bool = False) -> Any:
         """A batch ``[batch_size]``; with ``return_info`` its ``index``, too."""
         storage: Any = self._storage
-        index, _ = self._sampler.sample(storage, batch_size or self._batch_size or 0)
+        number = batch_size or self._batch_size or 0
+        if self.on_host:
+            index, _ = self._sampler.sample(storage, number)
+        else:  # of as many frames as there are when a graph is replayed, not when it is captured
+            self._tell_filled()
+            share = torch.rand(number, dtype=torch.float64, device=self._filled.device)
+            index = (share * self._filled).long()
         batch: dict[str, Any] = {}
         for key, memory in self._memory:
             part = batch
@@ -57,6 +70,11 @@ class UniformReplayBuffer(ReplayBuffer):
             part[key[-1]] = memory.index_select(0, index)
         data = tensordict_of(batch, [len(index)], storage.device)
         return (data, {"index": index}) if return_info else data
+
+    def _tell_filled(self) -> None:
+        if not self.on_host and self._known_filled != len(self):
+            self._known_filled = len(self)
+            self._filled.fill_(self._known_filled)
 
     @property
     def _memory(self) -> list[tuple[Key, Tensor]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,17 +43,39 @@ def every(interval: int) -> When:
 
 
 @dataclass(frozen=True)
-class _Registered:
+class Entry:
+    """A registered hook."""
+
     name: str
     hook: Hook
     when: When | None
+
+    @property
+    def capturable(self) -> bool:
+        """Whether it says so: ``capturable``; for a method ``m``, its object's ``m_capturable``.
+
+        It works on tensors alone then: it keeps no numbers on the host, waits for no device, and
+        does the same in every update.
+        """
+        method = getattr(self.hook, "__self__", None)
+        said = (
+            getattr(self.hook, "capturable", False)
+            if method is None
+            else getattr(method, f"{self.hook.__name__}_capturable", False)
+        )
+        return self.when is None and bool(said)
+
+    @property
+    def samples(self) -> bool:
+        """Whether it makes a batch of its own, whatever it is given."""
+        return bool(getattr(_owner(self.hook), "samples", False))
 
 
 class Timetable:
     """The hooks of a trainer: registered by stage, fired in that order, saved by name."""
 
     def __init__(self) -> None:
-        self._hooks: dict[Stage, list[_Registered]] = {stage: [] for stage in Stage}
+        self._hooks: dict[Stage, list[Entry]] = {stage: [] for stage in Stage}
         self._owners: dict[str, Any] = {}
 
     def register(
@@ -69,11 +91,19 @@ class Timetable:
                 f"a hook named {name!r} is registered already ({self._owners[name]!r}); "
                 f"pass name=... to register {hook!r} beside it"
             )
-        self._hooks[stage].append(_Registered(name, hook, when))
+        self._hooks[stage].append(Entry(name, hook, when))
 
     def fire(self, trainer: Trainer, stage: Stage, *data: Any) -> Any:
         """Run the hooks of ``stage``; returns the last of ``data`` as the hooks left it."""
-        for entry in self._hooks[stage]:
+        return self.run(self._hooks[stage], trainer, stage, *data)
+
+    def entries(self, stage: Stage) -> tuple[Entry, ...]:
+        """The hooks of ``stage`` in their order."""
+        return tuple(self._hooks[stage])
+
+    def run(self, entries: Sequence[Entry], trainer: Trainer, stage: Stage, *data: Any) -> Any:
+        """Like :meth:`fire`, only some of the hooks."""
+        for entry in entries:
             if entry.when is not None and not entry.when(trainer):
                 continue
             result = entry.hook(trainer, *data)

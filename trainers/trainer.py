@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trainers import checkpoint, seeding
+from trainers.capture import CapturedUpdates, obstacle
 from trainers.errors import NonFiniteError
 from trainers.metrics import Metrics, Stopwatch
 from trainers.phases import Loss, Phase
@@ -46,6 +47,7 @@ class Trainer:
         frames: agent steps collected, over all environments and resumes.
         updates: optimizer updates made.
         metrics: where hooks leave numbers for the loggers.
+        capture: whether updates on a GPU become CUDA graphs, where every part of them allows it.
         stop_at: ends the run early (in frames) without touching any schedule.
     """
 
@@ -68,6 +70,7 @@ class Trainer:
         self.total_frames = total_frames
         self.update_plan: Updates = update_plan or Epochs()
         self.stop_at: int | None = None
+        self.capture = True
 
         self.frames = 0
         self.updates = 0
@@ -83,7 +86,8 @@ class Trainer:
         self._rollout: TensorDictBase | None = None
         self._last_collector_state: dict[str, Any] | None = None
         self._end_epochs = False
-        self._timetable = Timetable()
+        self._captured: CapturedUpdates | None = None
+        self.timetable = Timetable()
 
     # ------------------------------------------------------------------ hooks
 
@@ -109,13 +113,13 @@ class Trainer:
             ValueError: the stage is unknown, or the name belongs to another object.
             TypeError: the hook cannot take the arguments of its stage.
         """
-        self._timetable.register(stage, hook, name, when)
+        self.timetable.register(stage, hook, name, when)
 
     def _fire(self, stage: Stage, *data: Any) -> Any:
-        return self._timetable.fire(self, stage, *data)
+        return self.timetable.fire(self, stage, *data)
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}\n{self._timetable}"
+        return f"{type(self).__name__}\n{self.timetable}"
 
     # ------------------------------------------------------------------ clock
 
@@ -178,11 +182,13 @@ class Trainer:
         with self.stopwatch.running():
             try:
                 self._fire(Stage.SETUP)
+                self._captured = self._captured_updates()
                 if self.ending:  # stopped before its first iteration: saved all the same
                     self._fire(Stage.CHECKPOINT)
                 rollouts = iter(self.collector)
                 while not self.ending:
                     self._iterate(rollouts)
+                self._check_finite()
             except BaseException as error:
                 self.interrupted = True  # nothing that belongs to a run's end is done
                 self._shutdown(error)
@@ -205,6 +211,7 @@ class Trainer:
             self._fire(Stage.CHECKPOINT)
             return False
         _check_shapes(rollout)
+        self._check_finite()  # acting has waited for the device anyway
         self.iteration_start = self.frames
         self.frames += rollout.numel()
         self._rollout = self._fire(Stage.POST_COLLECT, rollout)
@@ -227,30 +234,57 @@ class Trainer:
         return True
 
     def _update(self) -> None:
-        batch = self._fire(Stage.PROCESS_OPTIM_BATCH, self._rollout)
-        update = self.updates + 1
-        taken = [self._take(phase, batch) for phase in self.phases if update % phase.every == 0]
-        losses = taken[0] if len(taken) == 1 else TensorDict(_merged(taken))
-        self.updates = update
+        due = [phase for phase in self.phases if (self.updates + 1) % phase.every == 0]
+        if self._captured is None:
+            batch = self._fire(Stage.PROCESS_OPTIM_BATCH, self._rollout)
+            losses = self.learn(batch, due)
+            left = self.timetable.entries(Stage.POST_OPTIM)
+        else:
+            batch, losses = self._captured(self, self._rollout, due)  # type: ignore[arg-type]  # there is a rollout
+            left = self._captured.afterwards
+        self.updates += 1
         self.updates_in_epoch += 1
-        self._fire(Stage.POST_OPTIM, batch, losses)
+        self.timetable.run(left, self, Stage.POST_OPTIM, batch, losses)
+
+    def learn(self, batch: TensorDictBase, due: Sequence[Phase]) -> TensorDictBase:
+        """Step once on every phase that is due; returns the losses of all of them."""
+        taken = [self._take(phase, batch) for phase in due]
+        return taken[0] if len(taken) == 1 else TensorDict(_merged(taken))
 
     def _take(self, phase: Phase, batch: TensorDictBase) -> TensorDictBase:
         losses = self._fire(Stage.POST_LOSS, batch, phase.loss(batch))
         total = phase.backward(losses)
         losses = self._fire(Stage.POST_BACKWARD, batch, _detached(losses))
-        if not phase.is_finite(total):
+        if phase.can_skip:  # on the device, without waiting for it; _check_finite() asks later
+            phase.step_while_finite(total, losses)
+        elif phase.is_finite(total):
+            phase.step()
+        else:
             where = f"at update {self.updates + 1}, frame {self.frames}"
             raise NonFiniteError(f"{phase.blame(losses)} {where}: it was not stepped on")
-        phase.step()
         return losses
+
+    def _check_finite(self) -> None:
+        """On a device a step that is not finite is skipped, with all that follow, until here."""
+        for phase in self.phases:
+            if (found := phase.found_non_finite()) is not None:
+                before = f"at one of the updates up to {self.updates}, frame {self.frames}"
+                raise NonFiniteError(f"{found} {before}: nothing was stepped on from there on")
+
+    def _captured_updates(self) -> CapturedUpdates | None:
+        if not self.capture or not all(phase.can_skip for phase in self.phases):
+            return None
+        reason = obstacle(self)
+        if reason is not None:
+            logger.info("updates are not captured in a CUDA graph: %s", reason)
+        return CapturedUpdates(self) if reason is None else None
 
     def _shutdown(self, error: BaseException | None) -> None:
         """Whatever fails on the way, every hook runs and the collector is closed."""
         if error is None:
             with suppress(Exception):  # a collector that cannot be saved can still be closed
                 self._last_collector_state = self._collector_state()
-        failure = self._timetable.shut_down(self)
+        failure = self.timetable.shut_down(self)
         try:
             getattr(self.collector, "shutdown", lambda: None)()
         except Exception as closing:
@@ -263,13 +297,18 @@ class Trainer:
     # ------------------------------------------------------------------ state
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the run consists of, as nested tensors, numbers and strings."""
+        """All that the run consists of, as nested tensors, numbers and strings.
+
+        Raises:
+            NonFiniteError: a step on a device was skipped, which only shows when it is asked for.
+        """
+        self._check_finite()
         return {
             "clock": {key: getattr(self, key) for key in _CLOCK},
             "phases": [phase.state_dict() for phase in self.phases],
             "rollout": None if self._rollout is None else _rollout_state(self._rollout),
             "collector": self._collector_state(),
-            "hooks": self._timetable.state_dict(),
+            "hooks": self.timetable.state_dict(),
             "metrics": self.metrics.state_dict(),
             "stopwatch": self.stopwatch.state_dict(),
             "random": seeding.random_state(),
@@ -296,7 +335,7 @@ class Trainer:
         if hasattr(self.collector, "load_state_dict"):
             self.collector.load_state_dict(state["collector"])
         self._last_collector_state = None
-        self._timetable.load_state_dict(state["hooks"])
+        self.timetable.load_state_dict(state["hooks"])
         self.metrics.load_state_dict(state["metrics"])
         self.stopwatch.load_state_dict(state["stopwatch"])
         # Last: rebuilding the rest may have drawn random numbers.

@@ -116,7 +116,7 @@ def test_the_timetable(make: Any) -> None:
         ["process_optim_batch", "minibatches,", "anneal_lr_0"],
         ["post_loss", "-"],
         ["post_backward", "clip_grad_norm"],
-        ["post_optim", "target_kl,", "adapt_beta"],
+        ["post_optim", "target_kl,", "clip_grad_norm,", "adapt_beta"],
         ["post_steps", "adapt_beta,", "update_normalizer,", "weight_sync"],
         ["checkpoint", "-"],
         ["shutdown", "-"],

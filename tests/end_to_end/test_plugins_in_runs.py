@@ -60,7 +60,7 @@ def test_a_loss_with_its_own_value_estimator(capfd: pytest.CaptureFixture[str]) 
 
 def hooks_of(trainer: Any) -> list[Any]:
     """The owners of the trainer's hooks."""
-    return list(trainer._timetable._owners.values())
+    return list(trainer.timetable._owners.values())
 
 
 @pytest.mark.parametrize("number", [1, 3])

@@ -41,6 +41,7 @@ def test_the_norm_before_clipping_is_logged() -> None:
     trainer = stub()
     hook = ClipGradNorm([with_gradient(3.0), with_gradient(4.0)], max_norm=1.0)
     hook(trainer, TensorDict(), TensorDict())
+    hook.log(trainer, TensorDict(), TensorDict())
     assert trainer.metrics.flush() == {"train/grad_norm": pytest.approx(5.0)}
 
 

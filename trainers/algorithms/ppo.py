@@ -186,7 +186,9 @@ class PPOTrainer(Trainer):
             for index, each in enumerate(phase.optimizers):
                 on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
         if config.max_grad_norm is not None:
-            on(Stage.POST_BACKWARD, ClipGradNorm(phase.parameters(), config.max_grad_norm))
+            clip = ClipGradNorm(phase.parameters(), config.max_grad_norm)
+            on(Stage.POST_BACKWARD, clip)
+            on(Stage.POST_OPTIM, clip.log)
         if isinstance(loss_module, KLPENPPOLoss):
             adapt = AdaptBeta(loss_module)
             on(Stage.POST_OPTIM, adapt.observe)

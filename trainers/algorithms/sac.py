@@ -162,6 +162,9 @@ class SACTrainer(Trainer):
 
         on = self.register_hook
         on(Stage.POST_COLLECT, replay.extend)
+        if config.lr_schedule == "linear":
+            for index, each in enumerate(phase.optimizers):
+                on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
         if config.slice_length is not None:
             on(Stage.PROCESS_OPTIM_BATCH, Slices(replay, config.slice_length))
         else:
@@ -170,13 +173,12 @@ class SACTrainer(Trainer):
             gamma = _discount(loss_module, config)
             n_steps = NStepReturns(replay, config.n_steps, gamma, keys.reward, keys.done)
             on(Stage.PROCESS_OPTIM_BATCH, n_steps)
-        if config.lr_schedule == "linear":
-            for index, each in enumerate(phase.optimizers):
-                on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
         if config.reduction == "none":
             on(Stage.POST_LOSS, MeanLosses())
         if config.max_grad_norm is not None:
-            on(Stage.POST_BACKWARD, ClipGradNorm(parameters, config.max_grad_norm))
+            clip = ClipGradNorm(parameters, config.max_grad_norm)
+            on(Stage.POST_BACKWARD, clip)
+            on(Stage.POST_OPTIM, clip.log)
         if target_update is not None:
             on(Stage.POST_OPTIM, StepUpdater(target_update))
         elif _has_targets(loss_module):

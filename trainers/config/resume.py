@@ -15,7 +15,8 @@ _PER_COMMAND = (*_OWN, "stop_at", "max_seconds")
 
 # What may change without the run becoming another one: a key, or a section and all in it.
 _FREE = {
-    *("stop_at", "max_seconds", "device", "threads", "plugins", "hooks", "progress"),
+    *("stop_at", "max_seconds", "device", "threads", "capture", "plugins", "hooks"),
+    "progress",
     *("log", "eval", "checkpoint", "early_stop", "logger"),
 }
 

@@ -41,6 +41,7 @@ class TrainConfig(Section):
     seed: int = number(0, ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = number(None, ge=1)
+    capture: bool = True
 
     run_dir: str | None = None
     resume: str | None = None

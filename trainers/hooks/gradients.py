@@ -17,25 +17,34 @@ from trainers.trainer import Trainer
 class ClipGradNorm:
     """Scales the gradients so that their total norm is at most ``max_norm``.
 
-    Register it at ``post_backward``. What the norm was before is logged as ``train/grad_norm``.
+    Register it at ``post_backward``, and :meth:`log`, which logs what the norm was before as
+    ``train/grad_norm``, at ``post_optim``.
 
     Raises:
         ValueError: ``max_norm`` is not positive.
     """
+
+    name = "clip_grad_norm"
+    capturable = True
 
     def __init__(self, parameters: Iterable[Tensor], max_norm: float) -> None:
         if max_norm <= 0:
             raise ValueError(f"max_norm must be positive, got {max_norm}")
         self.parameters = list(parameters)
         self.max_norm = max_norm
+        self._norm: Tensor | None = None
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = total_norm(gradients)
-        scale = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
+        self._norm = total_norm(gradients)
+        scale = (self.max_norm / (self._norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(scale)
-        trainer.metrics.add_scalars({"train/grad_norm": norm})
+
+    def log(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
+        """Note the last norm."""
+        assert self._norm is not None, "register the clipping at post_backward"
+        trainer.metrics.add_scalars({"train/grad_norm": self._norm})
 
 
 def linear(progress: float) -> float:

@@ -168,7 +168,7 @@ class LogEpisodes:
 
 
 class LogGradNorm:
-    """Logs the total norm of the gradients as they are when called; at ``post_backward``."""
+    """Logs the total norm of the gradients as they are when called; at ``post_optim``."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = list(parameters)

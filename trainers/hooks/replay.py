@@ -32,6 +32,7 @@ class Replay:
     """
 
     name = "replay"
+    samples = True
 
     def __init__(
         self,
@@ -64,6 +65,12 @@ class Replay:
             self.buffer.store(rollout)
         else:
             self.buffer.extend(rollout.reshape(-1))
+
+    @property
+    def sample_capturable(self) -> bool:
+        """Whether a batch is drawn on the device, without the host."""
+        drawn_there = isinstance(self.buffer, UniformReplayBuffer) and not self.buffer.on_host
+        return drawn_there and not self.time_major and self.buffer.storage.device == self.device  # type: ignore[attr-defined]  # a tensor storage's
 
     def sample(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
         """A batch ``[batch_size]``; the incoming one (the rollout) is dropped."""

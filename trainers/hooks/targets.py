@@ -51,8 +51,13 @@ class TargetUpdate:
                 else:  # a batch norm's, for one: there is no average of whole numbers
                     self._counters.append((target.data, source.data))
 
+    @property
+    def capturable(self) -> bool:
+        """Whether every update is the same."""
+        return self.interval == 1
+
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
-        if trainer.updates % self.interval == 0:
+        if self.interval == 1 or trainer.updates % self.interval == 0:
             torch._foreach_lerp_(self._targets, self._sources, self.tau)  # type: ignore  # no stub
             for target, source in self._counters:
                 target.copy_(source)

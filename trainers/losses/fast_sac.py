@@ -34,6 +34,8 @@ class FastSACLoss(SACLoss):
         kwargs: TorchRL's own keywords; see :meth:`fits`.
     """
 
+    capturable = True
+
     def __init__(
         self, actor_network: TanhNormalActor, qvalue_network: list[Any], **kwargs: Any
     ) -> None:

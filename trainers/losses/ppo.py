@@ -56,6 +56,8 @@ class FastPPOLoss(PPOLoss):
         kwargs: TorchRL's own keywords; see :meth:`fits`.
     """
 
+    capturable = True
+
     def __init__(self, actor_network: Any, critic_network: Any, **kwargs: Any) -> None:
         super().__init__(actor_network, critic_network, **kwargs)
         policy = numpy_policy(actor_network[0].module)
@@ -89,6 +91,10 @@ class FastPPOLoss(PPOLoss):
                 data[keys.advantage].numpy()[:, 0],
                 data[keys.value_target].numpy()[:, 0],
             )
+
+    def _get_entropy(self, dist: Any, adv_shape: torch.Size) -> Tensor:
+        # TorchRL's own lets the host look whether it is finite, which a captured update cannot.
+        return dist.entropy().unsqueeze(-1)
 
     @staticmethod
     def _is_usual(advantage: Tensor | None, shape: torch.Size) -> bool:

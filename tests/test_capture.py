@@ -1,0 +1,329 @@
+"""Captured updates, without a GPU: the same code, by a graph that does its work again on the CPU.
+
+What a GPU adds is that nothing may wait for it and that all memory stays where it is. Both can be
+seen here: operations that read a tensor on the host are refused, and results are expected in the
+memory of the capture.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from helpers import assert_same, make_trainer, sac_loss, tiny_ppo, tiny_sac
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from trainers import arrays, capture, squashed
+from trainers.acting import NumpyPolicy
+from trainers.build import build
+from trainers.capture import CapturedUpdates, Update, obstacle
+from trainers.config import TrainConfig
+from trainers.errors import NonFiniteError
+from trainers.hooks import Replay, TargetUpdate
+from trainers.losses import fast_sac
+from trainers.phases import Phase
+from trainers.replay_buffer import UniformReplayBuffer
+from trainers.stages import Stage
+from trainers.trainer import Trainer
+
+READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "aten::item", "is_nonzero")
+
+
+class NoReads(TorchDispatchMode):
+    """Refuses what the host would have to wait for."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(name in func.name() for name in READS):
+            raise RuntimeError(f"the host reads a tensor: {func.name()}")
+        return func(*args, **(kwargs or {}))
+
+
+class Again:
+    """A graph on the CPU: does the work again, its results go where those of the capture are."""
+
+    made: list[Again]
+
+    def __init__(self) -> None:
+        self.made.append(self)
+        self.replays = 0
+
+    def warm_up(self, work: Callable[[], Update]) -> Update:
+        return work()
+
+    def capture(self, work: Callable[[], Update]) -> Update:
+        self._work = work
+        with NoReads():
+            self._done = work()  # what a real one would do in its first replay only
+        return self._done
+
+    def replay(self) -> None:
+        self.replays += 1
+        if self.replays > 1:
+            with NoReads():
+                done = self._work()
+            for mine, new in zip(self._done, done, strict=True):
+                for (key, memory), value in zip(
+                    mine.items(True, True), new.values(True, True), strict=True
+                ):
+                    assert memory.shape == value.shape, key
+                    memory.copy_(value)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
+    """Everything takes the way it takes on a GPU; returns the graphs that are made."""
+    monkeypatch.setattr(Phase, "can_skip", True)
+    for module in (arrays, fast_sac, squashed):
+        monkeypatch.setattr(module, "as_array", lambda tensor: tensor.detach(), raising=False)
+        monkeypatch.setattr(module, "library_for", lambda tensor: torch, raising=False)
+    Again.made = []
+    monkeypatch.setattr(capture, "CudaGraph", Again)
+    monkeypatch.setattr(CapturedUpdates.__init__, "__defaults__", (Again,))
+    plain = UniformReplayBuffer.__init__
+
+    def init(self: Any, **given: Any) -> None:
+        plain(self, **given)
+        self.on_host = False
+
+    monkeypatch.setattr(UniformReplayBuffer, "__init__", init)
+    monkeypatch.setattr(NumpyPolicy, "fits", lambda actor: False)
+    return Again.made
+
+
+def trained(config: TrainConfig, captured: bool = True, **hooks: Any) -> Trainer:
+    """A trainer that has trained; with learning rates on the device, ``captured`` or not."""
+    trainer = build(config).trainer
+    trainer.capture = captured
+    if not captured:
+        (phase,) = trainer.phases
+        trainer.register_hook(
+            "process_optim_batch", lambda *_: phase.prepare_replay(), name="rates"
+        )
+    for stage, hook in hooks.items():
+        trainer.register_hook(stage, hook)
+    trainer.train()
+    return trainer
+
+
+def state(trainer: Trainer) -> dict[str, Any]:
+    return {key: value for key, value in trainer.state_dict().items() if key != "stopwatch"}
+
+
+CONFIGS: dict[str, Callable[[], TrainConfig]] = {
+    "sac": lambda: tiny_sac(total_frames=60),
+    "sac, clipped and annealed": lambda: tiny_sac(
+        total_frames=60, algo={"max_grad_norm": 0.1, "lr_schedule": "linear"}
+    ),
+    "sac, hard targets": lambda: tiny_sac(
+        total_frames=60, algo={"target_update": "hard", "target_update_interval": 3}
+    ),
+    "sac, n steps": lambda: tiny_sac(total_frames=60, algo={"n_steps": 3}),
+    "sac, critics of different rates": lambda: tiny_sac(
+        total_frames=60, algo={"critic_lr": 3e-3, "actor_lr": 1e-4, "lr_schedule": "linear"}
+    ),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
+def test_captured_updates_are_the_others(
+    config: Callable[[], TrainConfig], as_on_a_gpu: list[Again]
+) -> None:
+    plain = state(trained(config(), captured=False))
+    assert as_on_a_gpu == []
+    assert_same(state(trained(config())), plain)
+    (graph,) = as_on_a_gpu
+    assert graph.replays == 50 - capture.WARM_UPS
+
+
+def test_ppo_has_a_graph_for_every_shape_of_a_minibatch(
+    as_on_a_gpu: list[Again], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainers.losses.ppo import FastPPOLoss
+
+    monkeypatch.setattr(FastPPOLoss, "_is_usual", lambda *_: False)  # numpy is for the host
+    monkeypatch.setattr(FastPPOLoss, "_number", None)
+    config = tiny_ppo(total_frames=17 * 6, algo={"frames_per_batch": 17, "minibatch_size": 9})
+    plain = state(trained(config, captured=False))
+    assert_same(state(trained(config)), plain)
+    assert len(as_on_a_gpu) == 2
+    assert [graph.replays for graph in as_on_a_gpu] == [12 - capture.WARM_UPS] * 2
+
+
+def test_hooks_on_the_host_see_every_update(as_on_a_gpu: list[Again]) -> None:
+    seen: list[tuple[int, float, float]] = []
+
+    def look(trainer: Any, batch: TensorDictBase, losses: TensorDictBase) -> None:
+        seen.append((trainer.updates, float(losses["loss_qvalue"]), float(batch["td_error"].sum())))
+        batch.set("mine", batch["td_error"])
+        losses.set("mine", losses["loss_qvalue"])
+
+    for captured in (False, True):
+        trained(tiny_sac(), captured, post_optim=look)
+    assert seen[:30] == seen[30:]
+    assert [updates for updates, *_ in seen[:30]] == list(range(1, 31))
+    assert len({loss for _, loss, _ in seen[:30]}) == 30
+
+
+def test_a_hook_on_the_host_in_between_disables_it(
+    as_on_a_gpu: list[Again], caplog: pytest.LogCaptureFixture
+) -> None:
+    def look(trainer: Any, batch: Any, losses: Any) -> None:
+        pass
+
+    def first(trainer: Any, batch: Any) -> None:
+        pass
+
+    with caplog.at_level(logging.INFO, "trainers"):
+        trained(tiny_sac(), post_loss=look)
+    assert "hook 'look' at post_loss does not say that it is capturable" in caplog.text
+    assert as_on_a_gpu == []
+    plain = state(trained(tiny_sac(), captured=False, process_optim_batch=first))
+    assert_same(state(trained(tiny_sac(), process_optim_batch=first)), plain)  # sampled on the host
+    assert len(as_on_a_gpu) == 1
+
+
+def test_what_cannot_be_captured_is_named() -> None:
+    assert obstacle(build(tiny_sac()).trainer) is None
+    assert obstacle(make_trainer()) == "Constant does not say that it is capturable"
+    trainer = build(tiny_sac(algo={"loss_module": "torchrl"})).trainer
+    assert obstacle(trainer) == "SACLoss does not say that it is capturable"
+    sac_loss(trainer).capturable = True
+    assert obstacle(trainer) == "Adam is not this project's own Adam"
+
+
+def test_what_says_that_it_is_capturable() -> None:
+    trainer = build(tiny_sac(algo={"max_grad_norm": 1.0, "lr_schedule": "linear"})).trainer
+    found = {
+        (stage.value, entry.name): entry.capturable
+        for stage in (Stage.PROCESS_OPTIM_BATCH, Stage.POST_BACKWARD, Stage.POST_OPTIM)
+        for entry in trainer.timetable.entries(stage)
+    }
+    assert found == {
+        ("process_optim_batch", "anneal_lr_0"): False,
+        ("process_optim_batch", "replay"): False,  # drawn by the host, for it is on the host
+        ("post_backward", "clip_grad_norm"): True,
+        ("post_optim", "clip_grad_norm"): False,  # the log
+        ("post_optim", "target_update"): True,
+    }
+    hook = TargetUpdate(sac_loss(trainer), tau=1.0, interval=2)
+    trainer.register_hook(Stage.POST_OPTIM, hook, name="now and then")
+    trainer.register_hook(
+        Stage.POST_OPTIM, TargetUpdate(sac_loss(trainer)), name="on terms", when=lambda t: True
+    )
+    assert [e.capturable for e in trainer.timetable.entries(Stage.POST_OPTIM)[-2:]] == [False] * 2
+
+
+# ------------------------------------------------------------------------- sampling
+
+
+def test_the_device_draws_from_all_that_is_stored(as_on_a_gpu: list[Again]) -> None:
+    trainer = build(tiny_sac(algo={"buffer_size": 600, "batch_size": 600})).trainer
+    drawn: list[Tensor] = []
+
+    def look(trainer: Any, batch: TensorDictBase, losses: Any) -> None:
+        drawn.append(batch["observation"].unique(dim=0))
+
+    trainer.register_hook(Stage.POST_OPTIM, look)
+    trainer.train()
+    (replay,) = (
+        entry.hook.__self__  # type: ignore[attr-defined]  # a method's
+        for entry in trainer.timetable.entries(Stage.PROCESS_OPTIM_BATCH)
+    )
+    assert isinstance(replay, Replay)
+    assert [len(each) for each in drawn] == list(range(11, 41))  # also in replays
+    stored = replay.frames["observation"].unique(dim=0)
+    assert torch.equal(drawn[-1], stored)
+
+
+# ---------------------------------------------------------------------- not finite
+
+
+@pytest.mark.parametrize("captured", [True, False])
+@pytest.mark.parametrize("what", ["reward", "weight"])
+def test_a_step_is_skipped_on_the_device(
+    captured: bool, what: str, as_on_a_gpu: list[Again]
+) -> None:
+    """From the first number that is not finite on; the run stops when it next looks."""
+    trainer = build(tiny_sac(total_frames=100, algo={"utd_ratio": 3.0})).trainer
+    trainer.capture = captured
+    loss = sac_loss(trainer)
+    kept: dict[str, Tensor] = {}
+
+    def spoil(trainer: Any, rollout: TensorDictBase) -> None:
+        if trainer.frames == 25:
+            kept.update({k: p.detach().clone() for k, p in loss.named_parameters()})
+            if what == "reward":
+                replay.frames["next", "reward"].fill_(float("nan"))
+            else:
+                loss.log_alpha.data.fill_(float("nan"))
+
+    (replay,) = (
+        entry.hook.__self__  # type: ignore[attr-defined]  # a method's
+        for entry in trainer.timetable.entries(Stage.POST_COLLECT)
+    )
+    trainer.register_hook(Stage.PRE_EPOCH, spoil)
+    with pytest.raises(NonFiniteError, match=r"loss_.* is nan.*updates up to 45"):
+        trainer.train()
+    assert trainer.updates == 45
+    for name, parameter in loss.named_parameters():
+        if not (what == "weight" and name == "log_alpha"):
+            assert torch.equal(parameter, kept[name]), name
+    with pytest.raises(NonFiniteError):
+        trainer.state_dict()
+
+
+def test_a_gradient_that_is_not_finite_is_found_too(as_on_a_gpu: list[Again]) -> None:
+    trainer = build(tiny_sac(algo={"max_grad_norm": 1.0}, total_frames=40)).trainer
+
+    class Spoil:
+        capturable = True
+
+        def __call__(self, trainer: Any, batch: Any, losses: Any) -> None:
+            sac_loss(trainer).log_alpha.grad.fill_(float("inf"))
+
+    trainer.register_hook(Stage.POST_BACKWARD, Spoil())
+    with pytest.raises(NonFiniteError, match="a gradient is not finite"):
+        trainer.train()
+
+
+def test_a_graph_reads_nothing_on_the_host(as_on_a_gpu: list[Again]) -> None:
+    """The guard of these tests can fail."""
+
+    class Reads:
+        capturable = True
+
+        def __call__(self, trainer: Any, batch: Any, losses: Any) -> None:
+            losses["loss_qvalue"].item()
+
+    with pytest.raises(RuntimeError, match="the host reads a tensor"):
+        trained(tiny_sac(), post_backward=Reads())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu() -> None:
+    config = tiny_sac(total_frames=60, device="cuda", algo={"storage": "device"})
+    torch.cuda.set_sync_debug_mode("default")
+    one, two = trained(config, captured=False), trained(config)
+    for name, parameter in sac_loss(one).named_parameters():
+        torch.testing.assert_close(parameter, dict(sac_loss(two).named_parameters())[name])
+
+
+def test_the_key_turns_it_off(as_on_a_gpu: list[Again]) -> None:
+    trainer = build(tiny_sac(capture=False)).trainer
+    trainer.train()
+    assert as_on_a_gpu == []
+
+
+def test_a_captured_batch_keeps_what_came(as_on_a_gpu: list[Again]) -> None:
+    """Results are handed out without a copy of the memory, but as TensorDicts of their own."""
+    given = TensorDict({"x": torch.zeros(2)}, [2])
+    graph = capture._Captured(Again(), copied=True)
+    for number in range(capture.WARM_UPS + 3):
+        batch, losses = graph(lambda b: (b, TensorDict({"loss": b["x"].sum()})), given + number)
+        assert losses["loss"] == 2 * number
+        batch.set("mine", batch["x"])

@@ -17,15 +17,15 @@ from helpers import assert_same, make_trainer, sac_loss, tiny_ppo, tiny_sac
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
-from trainers import arrays, capture, squashed
+from trainers import arrays, backprop, capture
 from trainers.acting import NumpyPolicy
 from trainers.build import build
 from trainers.capture import CapturedUpdates, Update, obstacle
 from trainers.config import TrainConfig
 from trainers.errors import NonFiniteError
 from trainers.hooks import Replay, TargetUpdate
-from trainers.losses import fast_sac
 from trainers.phases import Phase
 from trainers.replay_buffer import UniformReplayBuffer
 from trainers.stages import Stage
@@ -34,12 +34,18 @@ from trainers.trainer import Trainer
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "aten::item", "is_nonzero")
 
 
-class NoReads(TorchDispatchMode):
-    """Refuses what the host would have to wait for."""
+class Recording(TorchDispatchMode):
+    """Refuses what the host would have to wait for, and notes all else with what the host gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(name in func.name() for name in READS):
             raise RuntimeError(f"the host reads a tensor: {func.name()}")
+        given = tree_map_only(Tensor, lambda tensor: tuple(tensor.shape), (args, kwargs))
+        self.operations.append(f"{func.name()} {given}")
         return func(*args, **(kwargs or {}))
 
 
@@ -57,15 +63,17 @@ class Again:
 
     def capture(self, work: Callable[[], Update]) -> Update:
         self._work = work
-        with NoReads():
+        with Recording() as self._recording:
             self._done = work()  # what a real one would do in its first replay only
         return self._done
 
     def replay(self) -> None:
         self.replays += 1
         if self.replays > 1:
-            with NoReads():
+            with Recording() as recording:
                 done = self._work()
+            # A real one would do what was captured, with the numbers of then.
+            assert recording.operations == self._recording.operations
             for mine, new in zip(self._done, done, strict=True):
                 for (key, memory), value in zip(
                     mine.items(True, True), new.values(True, True), strict=True
@@ -78,9 +86,8 @@ class Again:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
     """Everything takes the way it takes on a GPU; returns the graphs that are made."""
     monkeypatch.setattr(Phase, "can_skip", True)
-    for module in (arrays, fast_sac, squashed):
-        monkeypatch.setattr(module, "as_array", lambda tensor: tensor.detach(), raising=False)
-        monkeypatch.setattr(module, "library_for", lambda tensor: torch, raising=False)
+    for module in (arrays, backprop):
+        monkeypatch.setattr(module, "on_host", lambda tensor: False)
     Again.made = []
     monkeypatch.setattr(capture, "CudaGraph", Again)
     monkeypatch.setattr(CapturedUpdates.__init__, "__defaults__", (Again,))
@@ -289,6 +296,54 @@ def test_a_gradient_that_is_not_finite_is_found_too(as_on_a_gpu: list[Again]) ->
     trainer.register_hook(Stage.POST_BACKWARD, Spoil())
     with pytest.raises(NonFiniteError, match="a gradient is not finite"):
         trainer.train()
+
+
+class Once:
+    """Something that is not finite, in the fifth update only."""
+
+    capturable = True
+
+    def __init__(self) -> None:
+        self.updates = torch.zeros(())
+        self.fifth = torch.tensor(float("nan"))
+
+    def in_loss(self, trainer: Any, batch: Any, losses: TensorDictBase) -> None:
+        losses.set("loss_alpha", losses["loss_alpha"] + self._now())
+
+    def in_gradient(self, trainer: Any, batch: Any, losses: Any) -> None:
+        sac_loss(trainer).log_alpha.grad.add_(self._now())
+
+    in_loss_capturable = in_gradient_capturable = True
+
+    def _now(self) -> Tensor:
+        self.updates += 1
+        return torch.where(self.updates == 5, self.fifth, torch.zeros(()))
+
+
+@pytest.mark.parametrize(
+    ("stage", "where", "found"),
+    [
+        (Stage.POST_LOSS, Once.in_loss, "loss_alpha is nan"),
+        (Stage.POST_BACKWARD, Once.in_gradient, "a gradient is not finite"),
+    ],
+)
+def test_what_has_passed_is_remembered(
+    stage: Stage, where: Any, found: str, as_on_a_gpu: list[Again]
+) -> None:
+    """No step follows it, though the next updates would be finite, and it is named in the end."""
+    trainer = build(tiny_sac(algo={"utd_ratio": 20.0})).trainer
+    steps: list[float] = []
+
+    def look(trainer: Any, batch: Any, losses: Any) -> None:
+        steps.append(sac_loss(trainer).log_alpha.item())
+
+    trainer.register_hook(stage, where.__get__(Once()))
+    trainer.register_hook(Stage.POST_OPTIM, look)
+    with pytest.raises(NonFiniteError, match=found):
+        trainer.train()
+    assert len(steps) == 20
+    assert len(set(steps[:4])) == 4
+    assert len(set(steps[3:])) == 1
 
 
 def test_a_graph_reads_nothing_on_the_host(as_on_a_gpu: list[Again]) -> None:

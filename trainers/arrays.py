@@ -17,15 +17,20 @@ Array = Any
 """A numpy array, or a tensor."""
 
 
+def on_host(tensor: Tensor) -> bool:
+    """Whether its numbers can be read without waiting for a device."""
+    return tensor.device.type == "cpu"
+
+
 def library_for(tensor: Tensor) -> Any:
     """Numpy or torch, whichever is the faster one with small tensors on this device."""
-    return np if tensor.device.type == "cpu" else torch
+    return np if on_host(tensor) else torch
 
 
 def as_array(tensor: Tensor) -> Array:
     """``tensor`` for :func:`library_for` it: the same memory, of which autograd knows nothing."""
     detached = tensor.detach()
-    return detached.numpy() if tensor.device.type == "cpu" else detached
+    return detached.numpy() if on_host(tensor) else detached
 
 
 def as_tensor(array: Array) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainers.arrays import on_host
 from trainers.optimizers import leaves
 
 _aten: Any = torch.ops.aten
@@ -186,7 +187,6 @@ class Gradients:
 
     def times(self, weight: Tensor | float) -> list[Tensor]:
         """Every leaf's."""
-        known = not isinstance(weight, Tensor) or weight.device.type == "cpu"  # without a wait
-        if known and float(weight) == 1.0:
+        if (not isinstance(weight, Tensor) or on_host(weight)) and float(weight) == 1.0:
             return [memory for _, memory in self.leaves]
         return [memory * weight for _, memory in self.leaves]

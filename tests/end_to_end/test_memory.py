@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from running import TINY, lines, script
+from running import TINY, TINY_PPO, lines, script
 
 pytestmark = pytest.mark.slow
 
 RUN = Path("run")
+
+# 320 updates on 128 frames.
+_OFTEN = ("algo.frames_per_batch=128", "algo.minibatch_size=8", "algo.num_epochs=20")
 
 
 def test_it_does_not_grow() -> None:
@@ -22,6 +25,21 @@ def test_it_does_not_grow() -> None:
     resident = {line["frames"]: line["memory/VmRSS"] for line in lines(RUN)}
     assert resident[2_000] > 100
     assert resident[12_000] - resident[2_000] < 10, resident
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_it_does_not_grow_over_a_hundred_thousand_updates(algo: str) -> None:
+    settings = {
+        "sac": (*TINY, "algo.utd_ratio=20.0", "total_frames=5_050", "log.interval=100"),
+        "ppo": (*TINY_PPO, *_OFTEN, "total_frames=40_064", "log.interval=1_000"),
+    }[algo]
+    arguments = (*settings, "plugins=[my_plugin]", "hooks=[memory]", "run_dir=run")
+    process = script(*arguments, timeout=1800)
+    assert process.returncode == 0, process.stderr
+    resident = {line["updates"]: line["memory/VmRSS"] for line in lines(RUN)}
+    assert max(resident) >= 100_000
+    early = next(value for updates, value in sorted(resident.items()) if updates >= 10_000)
+    assert resident[max(resident)] - early < 10, resident
 
 
 def test_a_million_frames_stay_below_a_gigabyte() -> None:

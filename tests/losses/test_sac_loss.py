@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "silu, three layers": {"activation": "silu", "hidden": [16, 8, 16]},
     "gelu": {"activation": "gelu"},
     "elu": {"activation": "elu"},
+    "wide": {"hidden": [64, 48]},
     "leaky_relu, one layer": {"activation": "leaky_relu", "hidden": [16]},
     "gamma": {"gamma": 0.5},
     "sum": {"reduction": "sum"},

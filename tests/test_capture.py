@@ -25,7 +25,7 @@ from trainers.build import build
 from trainers.capture import CapturedUpdates, Update, obstacle
 from trainers.config import TrainConfig
 from trainers.errors import NonFiniteError
-from trainers.hooks import Replay, TargetUpdate
+from trainers.hooks import Replay, TargetUpdate, gradients
 from trainers.phases import Phase
 from trainers.replay_buffer import UniformReplayBuffer
 from trainers.stages import Stage
@@ -86,7 +86,7 @@ class Again:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
     """Everything takes the way it takes on a GPU; returns the graphs that are made."""
     monkeypatch.setattr(Phase, "can_skip", True)
-    for module in (arrays, backprop):
+    for module in (arrays, backprop, gradients):
         monkeypatch.setattr(module, "on_host", lambda tensor: False)
     Again.made = []
     monkeypatch.setattr(capture, "CudaGraph", Again)

@@ -22,6 +22,7 @@ from trainers.errors import NonFiniteError
 from trainers.metrics import Metrics, Stopwatch
 from trainers.phases import Loss, Phase
 from trainers.stages import Stage
+from trainers.tensordicts import tensordict_of
 from trainers.timetable import Hook, Timetable, When
 from trainers.updates import Epochs, Updates
 
@@ -363,12 +364,11 @@ def _check_shapes(rollout: TensorDictBase) -> None:
 
 
 def _detached(losses: TensorDictBase) -> TensorDictBase:
-    """``losses`` without their graph, in place: a new TensorDict takes longer than their sum."""
-    losses = losses.copy() if losses.is_locked else losses
-    for key, value in losses.items():
-        if value.requires_grad:
-            losses.set(key, value.detach())
-    return losses
+    """``losses`` without their graph."""
+    if type(losses) is not TensorDict:
+        return losses.detach()
+    values = {k: v.detach() if v.requires_grad else v for k, v in losses.items()}
+    return tensordict_of(values, losses.batch_size, losses.device)
 
 
 def _merged(taken: list[TensorDictBase]) -> dict[str, Tensor]:

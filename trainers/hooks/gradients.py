@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from trainers.arrays import on_host
 from trainers.phases import total_norm
 from trainers.trainer import Trainer
+
+_TINY = np.float32(1e-6)
 
 
 class ClipGradNorm:
@@ -36,8 +40,13 @@ class ClipGradNorm:
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        self._norm = total_norm(gradients)
-        scale = (self.max_norm / (self._norm + 1e-6)).clamp(max=1.0)
+        norm = self._norm = total_norm(gradients)
+        if on_host(norm):  # the same in fewer operations, none if nothing is to be clipped
+            scale: Any = float(np.float32(self.max_norm) / (np.float32(norm.item()) + _TINY))
+            if scale >= 1.0:
+                return
+        else:
+            scale = (self.max_norm / (norm + float(_TINY))).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(scale)
 

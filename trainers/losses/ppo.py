@@ -12,7 +12,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.objectives import ClipPPOLoss, PPOLoss
 
-from trainers.arrays import DISTANCES
+from trainers.arrays import DISTANCES, as_tensor
 from trainers.known_gradients import Weight, with_known_gradients
 from trainers.numpy_nets import Array, NumpyMLP, numpy_policy
 from trainers.optimizers import leaves
@@ -138,7 +138,7 @@ class FastPPOLoss(PPOLoss):
 
         sums = -gain.sum(), -entropy_coeff * policy.entropy, critic_coeff * distance.sum()
         # Each in memory of its own: autograd forbids hooks to change parts of one in place.
-        totals = tuple(map(torch.tensor, np.array(sums, np.float32) * np.float32(share)))
+        totals = tuple(map(as_tensor, np.array(sums, np.float32) * np.float32(share)))
         losses = with_known_gradients(totals, differentiate, [leaf for leaf, _ in trained])
         names = ["loss_objective", "loss_entropy", "loss_critic"]
         entries = dict(zip(names, losses, strict=True))

@@ -55,7 +55,7 @@ class FlatAdam(Adam):
 
     # Torch would wrap it in a record for its profiler, which takes as long as the step. Hooks for
     # the steps of all optimizers at once (torch.optim's global ones) are not called, therefore.
-    step.hooked = True  # type: ignore[attr-defined]
+    step.hooked = True  # type: ignore[attr-defined]  # torch looks for it
 
     def _step(self) -> None:
         with torch.no_grad():
@@ -169,13 +169,13 @@ def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
     flat.grad = torch.zeros_like(flat)
     sizes = [parameter.numel() for parameter in parameters]
     parts = zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True)
-    flat.parts, flat.views, flat.grad_views = parameters, [], []  # type: ignore[attr-defined]
+    flat.parts, flat.views, flat.grad_views = parameters, [], []  # type: ignore[attr-defined]  # ours, see FlatAdam
     for parameter, data, grad in parts:
         parameter.data = data.view_as(parameter)
         parameter.grad = grad.view_as(parameter)
         parameter.flat = flat  # type: ignore[attr-defined]  # for leaves()
-        flat.grad_views.append(parameter.grad)  # type: ignore[attr-defined]
-        flat.views.append((parameter.data, parameter.data_ptr()))  # type: ignore[attr-defined]
+        flat.grad_views.append(parameter.grad)  # type: ignore[attr-defined]  # set above
+        flat.views.append((parameter.data, parameter.data_ptr()))  # type: ignore[attr-defined]  # set above
     return flat
 
 

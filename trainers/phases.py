@@ -129,7 +129,7 @@ class Phase:
         self._guard.look(total_norm(gradients) + total, losses)
         for optimizer in self.optimizers:
             # How torch's GradScaler tells a fused optimizer to skip a step.
-            optimizer.grad_scale, optimizer.found_inf = None, self._guard.found  # type: ignore[attr-defined]
+            optimizer.grad_scale, optimizer.found_inf = None, self._guard.found  # type: ignore[attr-defined]  # read by getattr
         self.step()
 
     def found_non_finite(self) -> str | None:

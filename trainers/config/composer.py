@@ -122,7 +122,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
         if value == "???":
             raise ConfigError(key, None, "a value", f"it has no default: add {key}=...")
     with _naming_the_key(config):
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]  # a dict, since a config is one
 
 
 def resolved(config: DictConfig, key: str) -> Any:
@@ -141,7 +141,7 @@ def _naming_the_key(config: DictConfig) -> Iterator[None]:
 
 
 def _unresolved(config: DictConfig) -> dict[str, Any]:
-    return leaves(OmegaConf.to_container(config))  # type: ignore[arg-type]
+    return leaves(OmegaConf.to_container(config))  # type: ignore[arg-type]  # likewise
 
 
 def _escaped(value: Any) -> Any:

@@ -44,7 +44,7 @@ class Section:
     @classmethod
     def accept(cls, name: str, value: Any) -> Any:
         """`value` as field `name` will hold it; `ConfigError` if the field cannot."""
-        bounds = cls.__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
+        bounds = cls.__dataclass_fields__[name].metadata  # type: ignore[attr-defined]  # subclasses are dataclasses
         return _accept(cls.key(name), value, _kinds(cls)[name], bounds)
 
     def check(self) -> None:
@@ -92,7 +92,7 @@ class Section:
 
     def to_dict(self) -> dict[str, Any]:
         """The section as plain data; `from_dict` is the inverse."""
-        return asdict(self, dict_factory=_plain_names)  # type: ignore[call-overload]
+        return asdict(self, dict_factory=_plain_names)  # type: ignore[call-overload]  # subclasses are dataclasses
 
 
 def _outside(name: str) -> str:

@@ -85,7 +85,7 @@ def _start_wandb(config: WandbConfig, run_dir: Path, run_config: Mapping[str, An
             name=config.name or run_dir.name,
             tags=config.tags,
             config=dict(run_config),
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,  # type: ignore[arg-type]  # checked by the configuration
             settings=settings,
         )
 

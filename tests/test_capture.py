@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from trainers import arrays, backprop, capture
+from trainers import arrays, backprop, capture, phases
 from trainers.acting import NumpyPolicy
 from trainers.build import build
 from trainers.capture import CapturedUpdates, Update, obstacle
@@ -86,7 +86,7 @@ class Again:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
     """Everything takes the way it takes on a GPU; returns the graphs that are made."""
     monkeypatch.setattr(Phase, "can_skip", True)
-    for module in (arrays, backprop, gradients):
+    for module in (arrays, backprop, gradients, phases):
         monkeypatch.setattr(module, "on_host", lambda tensor: False)
     Again.made = []
     monkeypatch.setattr(capture, "CudaGraph", Again)

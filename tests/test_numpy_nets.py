@@ -66,7 +66,8 @@ def test_forward_and_backward(hidden: list[int], activation: str, norm: bool, nu
 
     gradient = torch.randn(number, 3)
     theirs.backward(gradient)
-    gradients = ours.backward(outputs, gradient.numpy())
+    gradients = [np.empty_like(parameter.detach().numpy()) for parameter in ours.parameters]
+    ours.backward(outputs, gradient.numpy(), gradients)
     parameters = list(net.parameters())
     assert [id(p) for p in ours.parameters] == [id(p) for p in parameters]
     assert len(gradients) == len(parameters)

@@ -19,7 +19,7 @@ Array = Any
 
 def on_host(tensor: Tensor) -> bool:
     """Whether its numbers can be read without waiting for a device."""
-    return tensor.device.type == "cpu"
+    return tensor.is_cpu
 
 
 def library_for(tensor: Tensor) -> Any:
@@ -29,8 +29,8 @@ def library_for(tensor: Tensor) -> Any:
 
 def as_array(tensor: Tensor) -> Array:
     """``tensor`` for :func:`library_for` it: the same memory, of which autograd knows nothing."""
-    detached = tensor.detach()
-    return detached.numpy() if on_host(tensor) else detached
+    tensor = tensor.detach() if tensor.requires_grad else tensor
+    return tensor.numpy() if on_host(tensor) else tensor
 
 
 def as_tensor(array: Array) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 Weight = Tensor | float
-# From how much each value counts in what is differentiated, to the gradient of each leaf.
+# From how much each value counts in what is differentiated, to the gradient of each leaf, which
+# may lie in memory that the next call writes to.
 Differentiate = Callable[[Sequence[Weight]], Sequence[Tensor]]
 
 
@@ -30,7 +31,8 @@ class _Known(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return None, None, *_differentiated(ctx, grads)
+        # Copies: whoever gets them may keep them, and the function use its memory again.
+        return None, None, *(gradient.clone() for gradient in _differentiated(ctx, grads))
 
 
 def with_known_gradients(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.arrays import as_array, as_tensor
+from trainers.arrays import as_array, as_tensor, on_host
 
 STATISTICS = ("mean", "min", "max", "std")
 
@@ -29,13 +29,13 @@ class _Window:
         self.totals: dict[str, Tensor | float] = {}
 
     def add(self, value: Tensor | float) -> None:
-        if isinstance(value, Tensor) and value.numel() == 1 and value.device.type == "cpu":
+        if isinstance(value, Tensor) and value.numel() == 1 and on_host(value):
             value = value.item()
         if isinstance(value, Tensor):
             values = value.detach().double()
             self.count += values.numel()
             # On the host numpy is quicker, and there is nothing to wait for.
-            parts = self._parts(values.numpy() if values.device.type == "cpu" else values)
+            parts = self._parts(values.numpy() if on_host(values) else values)
         else:
             self.count += 1
             parts = {"sum": value, "min": value, "max": value, "squares": value * value}
@@ -84,11 +84,11 @@ class _Vector:
         self.total: Any = None  # an array, or a tensor on another device
 
     def add(self, values: Sequence[Tensor]) -> None:
-        if any(value.device.type != "cpu" for value in values):
+        if all(map(on_host, values)):  # there is nothing to wait for
+            numbers: Any = np.array([value.item() for value in values])
+        else:
             flat = [value if value.ndim == 0 else value.reshape(()) for value in values]
-            numbers: Any = torch.stack(flat).detach().double()
-        else:  # there is nothing to wait for
-            numbers = np.array([value.item() for value in values])
+            numbers = torch.stack(flat).detach().double()
         if self.total is not None:
             if isinstance(numbers, Tensor):
                 self.total = torch.as_tensor(self.total, device=numbers.device)

@@ -7,8 +7,9 @@ several times as fast, which is all that matters to acting frame by frame and to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -73,17 +74,22 @@ class NumpyMLP:
     @property
     def parameters(self) -> list[Tensor]:
         """Weight and bias of each layer, in the order of :meth:`backward`'s gradients."""
+        own = self._own
+        if len(own) == 2 * len(self._linear):
+            return own
         return [tensor for layer in self._linear for tensor in (layer.weight, layer.bias)]
+
+    @property
+    def _own(self) -> list[Any]:
+        """The layers' own parameters; less than all if some are computed, as by weight_norm."""
+        # Their attributes take three times as long.
+        return [tensor for layer in self._linear for tensor in layer._parameters.values()]
 
     @property
     def layers(self) -> list[tuple[Array, Array]]:
         """Weights ``[outputs, inputs]`` and biases, sharing the parameters' memory."""
-        addresses = [
-            tensor.data_ptr()  # type: ignore[union-attr]  # there is a bias, see fits()
-            for layer in self._linear
-            for tensor in layer._parameters.values()  # attributes take three times as long
-        ]
-        computed = len(addresses) < 2 * len(self._linear)  # weights made of others: weight_norm
+        addresses = [tensor.data_ptr() for tensor in self._own]
+        computed = len(addresses) < 2 * len(self._linear)
         if computed or addresses != self._addresses:  # parameters have been moved
             self._arrays = [
                 (layer.weight.detach().numpy(), layer.bias.detach().numpy())
@@ -102,7 +108,7 @@ class NumpyMLP:
 
     def forward(self, values: Array) -> list[Array]:
         """From normalised values ``[B, inputs]`` to each layer's output; the last is the net's."""
-        outputs = [values]
+        outputs = [values.astype(np.float32, copy=False)]
         for index, (weight, bias) in enumerate(self.layers):
             output = np.dot(outputs[-1], weight.T)
             output += bias
@@ -111,16 +117,26 @@ class NumpyMLP:
             outputs.append(output)
         return outputs
 
-    def backward(self, outputs: list[Array], gradient: Array) -> list[Array]:
-        """Gradients of :attr:`parameters` from that of the output ``[B, outputs]``."""
-        gradients: list[Array] = []
-        ones = np.ones(len(gradient), np.float32)
-        for index in reversed(range(len(outputs) - 1)):
-            gradients += [np.dot(ones, gradient), np.dot(gradient.T, outputs[index])]
+    def backward(self, outputs: list[Array], gradient: Array, into: Sequence[Array]) -> None:
+        """Gradients of :attr:`parameters` from that of the output ``[B, outputs]``.
+
+        Args:
+            outputs: what :meth:`forward` returned.
+            into: where they go, shaped like the parameters.
+        """
+        layers, ones = self.layers, _ones(len(gradient))
+        gradient = gradient.astype(np.float32, copy=False)
+        for index in reversed(range(len(layers))):
+            np.dot(gradient.T, outputs[index], out=into[2 * index])
+            np.dot(ones, gradient, out=into[2 * index + 1])
             if index > 0:
-                gradient = np.dot(gradient, self.layers[index][0])
+                gradient = np.dot(gradient, layers[index][0])
                 gradient *= self._activations[index - 1].slope(outputs[index])
-        return gradients[::-1]
+
+
+@lru_cache(maxsize=8)
+def _ones(number: int) -> Array:
+    return np.ones(number, np.float32)
 
 
 class Distribution(NamedTuple):
@@ -162,11 +178,11 @@ class GaussianHead:
 
     def __init__(self, scale: AddStateIndependentNormalScale) -> None:
         self.parameters: list[Tensor] = [scale.state_independent_scale]
-        self._lower = float(scale.scale_lb)  # type: ignore[arg-type]  # a number
+        self._log_lower = math.log(float(scale.scale_lb))  # type: ignore[arg-type]  # a number
 
     @property
-    def _unbounded_std(self) -> Array:
-        return np.exp(self.parameters[0].detach().numpy())
+    def _unbounded_log_std(self) -> Array:
+        return self.parameters[0].detach().numpy()
 
     def noise(self, *shape: int) -> Array:
         """Standard normal."""
@@ -176,21 +192,23 @@ class GaussianHead:
         """The mean, with the noise in proportion."""
         if noise is None:
             return outputs
-        return outputs + noise * np.maximum(self._unbounded_std, self._lower)
+        return outputs + noise * np.exp(np.maximum(self._unbounded_log_std, self._log_lower))
 
     def distribution(self, outputs: Array, action: Array) -> Distribution:
         """Densities, and the entropy, which is the same everywhere."""
-        unbounded = self._unbounded_std
-        std = np.maximum(unbounded, self._lower)
-        z = (action - outputs) / std
+        unbounded = self._unbounded_log_std
+        log_std = np.maximum(unbounded, self._log_lower)
+        precision = np.exp(-log_std)
+        z = (action - outputs) * precision
         squares = z * z
-        log_volume = float(np.add.reduce(np.log(std))) + len(std) * _HALF_LOG_TAU
-        log_prob = -0.5 * np.add.reduce(squares, -1) - log_volume
-        entropy = len(outputs) * (log_volume + 0.5 * len(std))
+        log_volume = float(np.add.reduce(log_std)) + len(log_std) * _HALF_LOG_TAU
+        log_prob = np.dot(squares, -0.5 * _ones(len(log_std))) - log_volume
+        entropy = len(outputs) * (log_volume + 0.5 * len(log_std))
 
         def gradients(d_log_prob: Array, d_entropy: float) -> tuple[Array, list[Array]]:
             d_log_std = np.dot(d_log_prob, squares - 1.0) + d_entropy * len(outputs)
-            return d_log_prob[:, None] * z / std, [d_log_std * (unbounded >= self._lower)]
+            d_outputs = d_log_prob[:, None] * (z * precision)
+            return d_outputs, [d_log_std * (unbounded >= self._log_lower)]
 
         return Distribution(log_prob, entropy, gradients)
 

@@ -81,8 +81,12 @@ class FlatAdam(Adam):
         parameters = [group["params"][0] for group in groups]
         states = [self.state[parameter] for parameter in parameters]
         found = getattr(self, "found_inf", None)  # torch's GradScaler's way to have a step skipped
-        for state in states:
-            state["step"] += 1 if found is None else 1 - found
+        steps = [state["step"] for state in states]
+        if found is None:
+            torch._foreach_add_(steps, 1)  # type: ignore  # torch's own optimizers call it
+        else:
+            for step in steps:
+                step += 1 - found
         lr, (beta1, beta2), eps = settings
         torch._fused_adam_(  # type: ignore  # torch's own optimizer calls it too
             parameters,
@@ -90,7 +94,7 @@ class FlatAdam(Adam):
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
-            [state["step"] for state in states],
+            steps,
             amsgrad=False,
             lr=lr,
             beta1=beta1,

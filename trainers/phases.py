@@ -8,11 +8,13 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
+from trainers.arrays import as_array, as_tensor, on_host
 from trainers.known_gradients import known_gradients
 from trainers.optimizers import FlatAdam, set_gradient
 
@@ -89,9 +91,8 @@ class Phase:
     def is_finite(self, total: Tensor) -> bool:
         """Whether ``total``, what was differentiated, and the gradients are: one number says it."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        if len(gradients) <= _FEW and total.device.type == "cpu":  # nothing to wait for
-            norms = [torch.linalg.vector_norm(gradient).item() for gradient in gradients]
-            return all(map(math.isfinite, (total.item(), *norms)))
+        if on_host(total):
+            return math.isfinite(total.item() + total_norm(gradients).item())
         return math.isfinite((total_norm(gradients) + total).item())
 
     def blame(self, losses: TensorDictBase) -> str:
@@ -187,6 +188,9 @@ def total_norm(gradients: Sequence[Tensor]) -> Tensor:
     """Euclidean norm of all of them together."""
     if len(gradients) > _FEW:
         return torch.nn.utils.get_total_norm(gradients)
+    if all(on_host(gradient) and gradient.dtype is torch.float32 for gradient in gradients):
+        flat = [as_array(gradient).reshape(-1) for gradient in gradients]
+        return as_tensor(np.float32(math.sqrt(sum(float(each.dot(each)) for each in flat))))
     norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 

@@ -456,3 +456,23 @@ def test_statistics_of_the_observations_are_followed() -> None:
     for loss in (ours, theirs):
         loss.actor_network[0].module[0][0].update(observation)  # the critic's as well
     assert_equal(ours, theirs, batch())
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_gradients_that_were_asked_for_stay_as_they_are(freeze: bool) -> None:
+    ours, _ = pair()
+    parameters = list(ours.parameters())
+    if freeze:
+        evaluated(ours, batch())
+        parameters.pop(0).requires_grad_(False)
+    first, second = (ours(batch(seed=seed)) for seed in (1, 2))
+    kept = torch.autograd.grad(total(first), parameters)
+    copies = [gradient.clone() for gradient in kept]
+    later = torch.autograd.grad(total(second), parameters)
+    for gradient, copy, other in zip(kept, copies, later, strict=True):
+        assert torch.equal(gradient, copy)
+        assert not torch.equal(gradient, other)
+
+
+def total(losses: TensorDictBase) -> Tensor:
+    return losses["loss_objective"] + losses["loss_entropy"] + losses["loss_critic"]

@@ -16,11 +16,13 @@ from trainers.arrays import DISTANCES, Array, as_array, as_tensor, library_for
 from trainers.backprop import Gradients, Perceptrons
 from trainers.config import SACConfig
 from trainers.known_gradients import with_known_gradients
+from trainers.losses.forward import plain_forward
 from trainers.networks import StateActionValue, TanhNormalActor
 from trainers.squashed import Drawn, SquashedGaussian
 from trainers.tensordicts import tensordict_of
 
 
+@plain_forward
 class FastSACLoss(SACLoss):
     """TorchRL's ``SACLoss`` for the shipped networks: the same keywords, state, values, gradients.
 

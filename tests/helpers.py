@@ -26,6 +26,7 @@ from trainers.config import (
 )
 from trainers.hooks import LogEpisodes, LogLearningRates, LogLosses, LogScalar, WriteMetrics
 from trainers.metrics import Metrics, Stopwatch
+from trainers.segments import Rows
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 
@@ -108,7 +109,7 @@ class StubTrainer:
         self.interrupted = False
         self.stop_reason: str | None = None
         self.goal_reached = False
-        self.collector = SimpleNamespace(resumed_exactly=True)
+        self.collector = SimpleNamespace(restored=("exact", ""))
         self.metrics = Metrics()
         self.stopwatch = Stopwatch()
         self.phases: list[Any] = []
@@ -141,7 +142,7 @@ class StubTrainer:
         self.frames += frames
         self.updates += updates
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, previous: Path | None = None) -> None:
         path.mkdir(parents=True)
         self.saved.append(path)
 
@@ -401,6 +402,8 @@ def slow_advantage(
 
 def flat(state: Any, path: str = "") -> dict[str, Any]:
     """The leaves of a nested state by their paths."""
+    if isinstance(state, Rows):
+        state = {"first": state.first, "end": state.end, **state.tables()}
     if isinstance(state, dict):
         items: Any = state.items()
     elif isinstance(state, (list, tuple)):

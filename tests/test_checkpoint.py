@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import resource
 from collections import OrderedDict
 from pathlib import Path
@@ -174,10 +175,10 @@ def test_a_damaged_file_is_noticed(name: str, how: str, tmp_path: Path) -> None:
     "document",
     [
         "[]",
-        '{"format": 1}',
+        '{"format": 2}',
         '{"format": 999, "state": {}}',
-        '{"format": 1, "state": {"a": {"$tensor": "nosuch"}}}',
-        '{"format": 1, "state": {"$items": [[[1], 2]]}}',
+        '{"format": 2, "state": {"a": {"$tensor": "nosuch"}}}',
+        '{"format": 2, "state": {"$items": [[[1], 2]]}}',
     ],
 )
 def test_a_state_that_makes_no_sense_is_refused(document: str, tmp_path: Path) -> None:
@@ -196,9 +197,34 @@ def test_tensors_that_make_no_sense_are_refused(tmp_path: Path) -> None:
 def _save_and_forge(path: Path, name: str, content: bytes) -> None:
     checkpoint.save(path, {"a": torch.ones(1)})
     (path / name).write_bytes(content)
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest[name] = checkpoint._fingerprint(path / name)
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    files[name] = checkpoint._fingerprint(path / name)
+    manifest = {"files": files, "sha256": checkpoint._hash_of(files)}
     (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_an_older_version_s_is_refused_by_its_format(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "c", {"a": torch.ones(1)})
+    manifest = tmp_path / "c" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text())["files"]))  # as it was then
+    for look in (checkpoint.load, checkpoint.load_plain, checkpoint.verify):
+        with pytest.raises(CheckpointError, match="format 1, expected 2"):
+            look(tmp_path / "c")
+
+
+def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
+    """A pickle in the place of the tensors, and what others would instantiate, are only data."""
+
+    class Touch:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "touched",)
+
+    _save_and_forge(tmp_path / "c", "tensors.safetensors", pickle.dumps(Touch()))
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path / "c")
+    state = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "touched")]}
+    assert round_trip(tmp_path / "d", state) == state
+    assert not (tmp_path / "touched").exists()
 
 
 def test_there_is_nothing_to_load(tmp_path: Path) -> None:

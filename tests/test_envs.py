@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Sequence, Space
 from helpers import env_config, register_spaces
 from torchrl.data import Bounded, Categorical, Unbounded
 
+from trainers import checkpoint
 from trainers.config import ConfigError, TrainConfig
 from trainers.config.composer import CONFIG_DIR, composing, plain
 from trainers.envs import Envs
@@ -367,3 +369,74 @@ def test_a_dead_worker_does_not_block_the_end(make: Callable[..., Envs]) -> None
     envs.close()
     assert time.perf_counter() - begin < 5
     assert not any(process.is_alive() for process in envs._env.processes)
+
+
+# ----------------------------------------------------- environments that know their state
+
+
+class Drift(gym.Env):
+    """Its position depends on what happened in every episode since it was made."""
+
+    observation_space = Box(-np.inf, np.inf, (2, 1))
+    action_space = Box(-1, 1, (1,))
+
+    def __init__(self) -> None:
+        self.position = 0.0
+        self.loads = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self._observation(), {}
+
+    def step(self, action: Any) -> Any:
+        self.position += float(action[0]) + self.np_random.normal()
+        return self._observation(), self.position, False, False, {}
+
+    def _observation(self) -> np.ndarray:
+        return np.array([[self.position], [2 * self.position]], np.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        rng = self.np_random.bit_generator.state
+        return {"position": self.position, "rng": rng, "array": np.full(3, self.position)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> np.ndarray:
+        self.loads += 1
+        assert state["array"].tolist() == [state["position"]] * 3
+        self.position = state["position"]
+        self.np_random.bit_generator.state = state["rng"]
+        return self._observation()
+
+
+gym.register("tests/Drift-v0", Drift, max_episode_steps=9, disable_env_checker=True)
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_a_state_that_an_environment_knows_is_used(
+    make: Callable[..., Envs], backend: str, tmp_path: Path
+) -> None:
+    envs, other = (make("tests/Drift-v0", num_envs=2, backend=backend) for _ in range(2))
+    action = np.array([[0.5], [-0.5]], np.float32)
+    envs.reset([1, 2])
+    for _ in range(9):
+        observation = envs.step(action)[0]
+    envs.reset([3, 4])
+    for _ in range(4):
+        observation = envs.step(action)[0]
+    checkpoint.save(tmp_path / "c", {"episodes": envs.open_episodes()})
+    assert np.array_equal(other.replay(checkpoint.load(tmp_path / "c")["episodes"]), observation)
+    for step in range(5, 10):
+        here, there = envs.step(action), other.step(action)
+        assert np.array_equal(here[0], there[0])
+        assert here[3].tolist() == there[3].tolist() == [step == 9] * 2
+    assert [len(episode["actions"]) for episode in other.open_episodes()] == [9, 9]
+
+
+def test_one_that_no_seed_brings_back_and_that_is_too_long_to_be_remembered() -> None:
+    one, two = (EpisodeRecorder(gym.make("tests/Drift-v0"), index=0, limit=3) for _ in range(2))
+    one.reset(seed=3)
+    for _ in range(5):
+        observation = one.step([0.5])[0]
+    episode = one.episode()
+    assert episode["actions"] is None
+    assert np.array_equal(two.replay_episode([episode]), observation)
+    assert np.array_equal(one.step([0.1])[0], two.step([0.1])[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -833,6 +834,59 @@ def test_hooks_that_came_or_went_are_named(caplog: pytest.LogCaptureFixture) -> 
     before.train()
     after.load_state_dict(before.state_dict())
     assert after.state_dict()["hooks"] == {"kept": {"count": 3}, "new": {"count": 0}}
-    assert "knows a hook 'gone', this run does not: dropped" in caplog.text
-    assert "knows no hook 'new': it starts fresh" in caplog.text
-    assert "'kept'" not in caplog.text
+    assert "hook gone: dropped, this run has none" in caplog.text
+    assert "hook new: fresh, the checkpoint knows none" in caplog.text
+    assert "hook kept" not in caplog.text
+
+
+# ------------------------------------------------------------------- resumes that fail
+
+
+def test_a_state_that_does_not_fit_changes_nothing() -> None:
+    """Whatever part of it fails, and however late."""
+    source, target = make_trainer(total_frames=9), make_trainer(total_frames=9)
+    for trainer in (source, target):
+        trainer.register_hook("post_steps", Counter(), name="counter")
+    source.train()
+    target.stop_at = 4
+    target.train()
+    before = copy.deepcopy(target.state_dict())
+
+    def broken(part: str) -> dict[str, Any]:
+        state = source.state_dict()
+        if part == "random":
+            return state | {"random": {}}
+        if part == "hooks":
+            return state | {"hooks": {"counter": {"cuont": 1}}}
+        loss = {f"not_{key}": value for key, value in state["phases"][0]["loss"].items()}
+        return state | {"phases": [state["phases"][0] | {"loss": loss}]}
+
+    for part in ("random", "hooks", "phases"):
+        with pytest.raises((KeyError, RuntimeError)):
+            target.load_state_dict(broken(part))
+        assert_same(before, target.state_dict(), ignoring=("stopwatch", "seconds"))
+    target.load_state_dict(source.state_dict())
+    assert target.frames == 9
+
+
+def test_a_parameter_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(total_frames=3)
+    with torch.no_grad():
+        next(trainer.phases[0].parameters()).fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match="a parameter is not finite at update 0"):
+        trainer.save(tmp_path / "c")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["observation", ("next", "observation"), ("next", "reward")])
+def test_what_another_collector_brings_is_looked_at(key: Any) -> None:
+    source = Rollouts()
+    first, second = source.rollout(), source.rollout()
+    second[key].fill_(torch.inf)
+    trainer = make_trainer(collector=iter([first, second]), total_frames=5)
+    stored: list[TensorDictBase] = []
+    trainer.register_hook("post_collect", lambda _, rollout: stored.append(rollout), name="store")
+    with pytest.raises(NonFiniteError, match="is not finite after frame 1") as caught:
+        trainer.train()
+    assert len(stored) == 1
+    assert "rollout" in caught.value.evidence

@@ -6,7 +6,6 @@ seeds every episode by itself and can be resumed exactly.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -18,10 +17,9 @@ from tensordict import TensorDict, TensorDictBase
 from trainers.config import ConfigError
 from trainers.envs import Envs, Outcome
 from trainers.errors import NonFiniteError
+from trainers.restoring import How
 from trainers.seeding import episode_seed
 from trainers.tensordicts import tensordict_of
-
-logger = logging.getLogger("trainers")
 
 Array = np.ndarray
 
@@ -57,6 +55,8 @@ class GymCollector:
         ConfigError: ``frames_per_batch`` is not a multiple of the number of environments.
     """
 
+    checks_finite = True
+
     def __init__(
         self,
         envs: Envs,
@@ -82,7 +82,7 @@ class GymCollector:
         self.overlap = overlap
         self.device = torch.device(device)
         self.frames = 0
-        self.resumed_exactly = False
+        self.restored: tuple[How, str] = ("fresh", "nothing was loaded")
         self._episodes = np.zeros(envs.num_envs, dtype=np.int64)
         self._steps = np.zeros(envs.num_envs, dtype=np.int64)  # of the open episodes
         self._reports_success = False
@@ -139,11 +139,11 @@ class GymCollector:
         assert observation is not None
         assert written is not None
         following, reward, terminated, truncated = self._outcome_of_step()
-        self._written = None
         self._check_finite("observation", following)
         with np.errstate(over="ignore"):
             reward = reward.astype(np.float32)
         self._check_finite("reward", reward)
+        self._written = None
         self.frames += self.envs.num_envs
         self._steps += 1
         if self._first_limits is not None:
@@ -191,8 +191,20 @@ class GymCollector:
         env, *entry = np.argwhere(~np.isfinite(values))[0].tolist()
         raise NonFiniteError(
             f"{what}{entry or ''} of environment {env} is {values[env, *entry]} "
-            f"at frame {self.frames + self.envs.num_envs}: the frame was not stored"
+            f"at frame {self.frames + self.envs.num_envs}: the frame was not stored",
+            self._evidence(env, what, values),
         )
+
+    def _evidence(self, env: int, what: str, values: Array) -> dict[str, Any]:
+        """With the seed and the actions of the episode it can be seen again."""
+        before, written = self._observation, self._written or {}
+        return {
+            what: values[env],
+            "environment": env,
+            "last_observation": None if before is None else before[env],
+            "written": {key: value[env] for key, value in written.items()},
+            "episode": self.envs.open_episodes()[env] if self.envs.replayable else None,
+        }
 
     def shutdown(self) -> None:
         """Close the environments."""
@@ -218,6 +230,7 @@ class GymCollector:
         episodes = self.envs.open_episodes()
         if self._written is not None:  # the step under way will be taken again
             for episode in episodes:
+                episode.pop("state", None)  # it is of after that step
                 if episode["actions"] is not None:
                     episode["actions"] = episode["actions"][:-1]
         return episodes
@@ -228,7 +241,7 @@ class GymCollector:
         self._episodes, self._steps = np.array(state["episodes"]), np.array(state["steps"])
         self._reports_success = state["reports_success"]
         self._observation = self._written = self._outcome = None
-        self.resumed_exactly = True
+        self.restored = ("exact", "")
         if state["observation"] is None:
             return
         observation = self._replayed(state["open_episodes"])
@@ -237,22 +250,19 @@ class GymCollector:
             if state["written"] is not None:
                 self._begin_step({key: _numpy(value) for key, value in state["written"].items()})
         else:
-            self.resumed_exactly = False
-            # The next step resets all of them: statistically the same run, not bit for bit.
+            # The next step resets all of them.
             why = (
                 "EnvPool cannot replay episodes"
                 if observation is None
-                else "the environments did not come back to their stored observations"
+                else "they did not come back to their stored observations"
             )
-            logger.warning("%s: every open episode starts anew, so this resume is not exact", why)
+            self.restored = ("statistical", f"{why}: every open episode is cut, and starts anew")
 
     def _replayed(self, episodes: list[dict[str, Any]] | None) -> Array | None:
         """What the environments observe after their episodes; None if they cannot be replayed."""
         if episodes is None or not self.envs.replayable:
             return None
-        return self.envs.replay(
-            [{**episode, "actions": _numpy(episode["actions"])} for episode in episodes]
-        )
+        return self.envs.replay([_arrays(episode) for episode in episodes])
 
 
 class _Rollout:
@@ -294,3 +304,12 @@ def _first_limits(envs: Envs) -> Array | None:
 def _numpy(values: Any) -> Any:
     """Arrays, from the tensors that a checkpoint may have made of them."""
     return None if values is None else np.asarray(values)
+
+
+def _arrays(value: Any) -> Any:
+    """The same for all that is nested in ``value``."""
+    if isinstance(value, dict):
+        return {key: _arrays(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_arrays, value))
+    return value.numpy() if isinstance(value, torch.Tensor) else value

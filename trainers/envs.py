@@ -6,23 +6,21 @@ resets, and open episodes that can be told and replayed (which is how a checkpoi
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
 from trainers.config import ConfigError, EnvConfig
 from trainers.envpool_envs import EnvPoolEnvs
 from trainers.single_env import make_env
 from trainers.sync_envs import SyncEnvs
+from trainers.worker_envs import WorkerEnvs
 
 # Observation, reward, terminated and truncated of a step.
 Outcome = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -56,12 +54,7 @@ class Envs:
         if config.backend == "envpool":
             self._env: Any = EnvPoolEnvs(config, self.num_envs)
         elif config.backend == "async":
-            self._env = AsyncVectorEnv(
-                [partial(_in_worker, maker, os.getpid()) for maker in makers],
-                copy=False,
-                context="fork",  # importing torchrl makes "spawn" the default: slow, no plugins
-                autoreset_mode=AutoresetMode.DISABLED,
-            )
+            self._env = WorkerEnvs(makers, config.worker_timeout_s, config.worker_restarts)
         else:
             self._env = SyncEnvs(makers)
         (self.num_observations,) = self._env.single_observation_space.shape
@@ -117,9 +110,8 @@ class Envs:
                 step at once.
         """
         action = self._prepared(action)
-        if isinstance(self._env, AsyncVectorEnv):
-            with self._mourning():
-                self._env.step_async(action)
+        if isinstance(self._env, WorkerEnvs):
+            self._env.step_async(action)
             self._stepped = self._env.step_wait
         elif background:
             self._thread = self._thread or ThreadPoolExecutor(1, "environments")
@@ -129,9 +121,8 @@ class Envs:
 
     def end_step(self) -> Outcome:
         """The second half of :meth:`step`: wait for what came of it."""
-        with self._mourning():
-            assert self._stepped is not None, "no step was begun"
-            observation, reward, terminated, truncated, infos = self._stepped()
+        assert self._stepped is not None, "no step was begun"
+        observation, reward, terminated, truncated, infos = self._stepped()
         self._stepped = None
         success = infos.get("is_success")
         if success is not None:
@@ -154,21 +145,6 @@ class Envs:
             action = np.rint(action)
         return action.astype(space.dtype)
 
-    @contextmanager
-    def _mourning(self) -> Iterator[None]:
-        """A worker that died is named."""
-        try:
-            yield
-        except (EOFError, ConnectionError) as error:
-            raise RuntimeError(self._obituary()) from error
-
-    def _obituary(self) -> str:
-        for process in self._env.processes:
-            process.join(timeout=0.2)
-        codes = {index: p.exitcode for index, p in enumerate(self._env.processes)}
-        dead = [f"{index} (exit code {code})" for index, code in codes.items() if code is not None]
-        return f"the worker of environment {', '.join(dead) or '?'} died"
-
     def open_episodes(self) -> list[dict[str, Any]]:
         """Seed and actions of every environment's open episode; see ``EpisodeRecorder``."""
         return list(self._env.call("episode"))
@@ -181,24 +157,7 @@ class Envs:
         """End the environments and their workers."""
         if self._thread is not None:
             self._thread.shutdown()  # after the step that may be under way
-        workers = getattr(self._env, "processes", ())
-        if all(worker.is_alive() for worker in workers):
-            if workers and self._stepped is not None:
-                with suppress(Exception):  # whatever comes of it, nobody wants to know any more
-                    self._stepped()
-            self._env.close()
-        else:  # a dead worker would let a polite close wait forever
-            for worker in workers:
-                worker.kill()
-            self._env.close(terminate=True)
-
-
-def _in_worker(maker: partial[gym.Env], trainer: int) -> gym.Env:
-    # Ctrl-C and the signals of batch systems reach a whole process group, but only the trainer
-    # decides how the run ends: its workers leave the group.
-    if os.getpid() != trainer:  # which makes one environment as well, to look at its spaces
-        os.setpgid(0, 0)
-    return maker()
+        self._env.close()
 
 
 def _is_finite_box(space: Any) -> bool:

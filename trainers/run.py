@@ -19,6 +19,7 @@ from trainers.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from trainers.build import Built
+    from trainers.errors import NonFiniteError
     from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
@@ -45,6 +46,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     check_env_id(config.env)
     _set_threads(config)
     from trainers.build import build
+    from trainers.errors import NonFiniteError
     from trainers.observe import observe
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer it makes
@@ -80,6 +82,8 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         except Exception as error:
             logger.debug("the run ended with an error", exc_info=True)
             logger.error("%s: %s", type(error).__name__, error)
+            if isinstance(error, NonFiniteError) and error.evidence:
+                _keep_evidence(error, trainer, run_dir)
             logger.error(
                 "ended at frame %d, update %d; the traceback is in %s; resume=%s goes on from the "
                 "last checkpoint", trainer.frames, trainer.updates, run_dir / "train.log", run_dir
@@ -143,8 +147,12 @@ def _resume(built: Built, source: Path, run_dir: Path) -> None:
     trainer = built.trainer
     directory = run_dir / "checkpoints"
     checkpoint = newest_valid(directory) if source == run_dir else source
+    if checkpoint is None and checkpoints(directory):
+        allowed = "a run with an intact checkpoint"
+        hint = "all of its checkpoints are damaged, see above; to start anew, take another run_dir"
+        raise ConfigError("resume", str(source), allowed, hint)
     if checkpoint is None:
-        logger.warning("%s holds no usable checkpoint: the run starts from frame 0", run_dir)
+        logger.warning("%s holds no checkpoint yet: the run starts from frame 0", run_dir)
         for stale in (run_dir / "metrics.jsonl", *(run_dir / "tensorboard").glob("*")):
             stale.unlink(missing_ok=True)
     else:
@@ -167,6 +175,21 @@ def _resume(built: Built, source: Path, run_dir: Path) -> None:
             # Damaged, or of the run as it went before: the frames will be gone through again.
             logger.warning("%s is dropped: the run goes on from before it", later)
             shutil.rmtree(later)
+
+
+def _keep_evidence(error: NonFiniteError, trainer: Trainer, run_dir: Path) -> None:
+    """What was not finite, in a directory of its own that is like a checkpoint."""
+    from trainers import checkpoint
+
+    path = run_dir / "non_finite" / f"{trainer.frames:010d}-{trainer.updates:010d}"
+    counters = {"frames": trainer.frames, "updates": trainer.updates}
+    try:
+        checkpoint.save(path, {"what": str(error), **counters, "evidence": error.evidence})
+        logger.error("what it was met in is kept in %s", path)
+    except FileExistsError:
+        logger.error("what it was met in is the same as before: see %s", path)
+    except (OSError, TypeError) as failure:
+        logger.error("what it was met in could not be kept in %s: %s", path, failure)
 
 
 def _root(error: BaseException) -> str:

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trainers.trainer import Trainer
 
+# Ctrl-C; of batch systems: the end is near (SIGUSR1 is what Slurm's --signal is mostly set to).
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # A signal to a whole process group arrives twice: directly, and passed on by make.
 SAME_SIGNAL_SECONDS = 1.0
 
 
 @contextmanager
 def stop_on_signals(trainer: Trainer) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks for a checkpoint and a clean end, the second ends it now.
+    """The first SIGINT, SIGTERM or SIGUSR1 asks for a checkpoint and a clean end.
+
+    The second one ends it now.
 
     Raises:
         KeyboardInterrupt: on the second one.
@@ -35,7 +39,7 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
         elif time.monotonic() - first >= SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt(f"{name} again")
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
         yield
     finally:

@@ -101,6 +101,11 @@ class EpisodeRecorder(gym.Wrapper):
 
     Replaying them brings a deterministic environment back to the same state, whatever it consists
     of, without a pickle. An episode longer than ``limit`` steps is not remembered.
+
+    An environment that knows better has ``state_dict()``, nested arrays, numbers and strings, and
+    ``load_state_dict(state)``, which returns the observation there. It is reset before that, with
+    the episode's seed. The steps of a time limit are set, and observations go through the wrappers
+    around it; a wrapper with a state of its own has to offer both methods itself.
     """
 
     def __init__(self, env: gym.Env, index: int, limit: int = 100_000) -> None:
@@ -110,14 +115,19 @@ class EpisodeRecorder(gym.Wrapper):
         self._shape = env.observation_space.shape
         self._seed: int | None = None
         self._actions: list[np.ndarray] | None = []
+        self._steps = 0
+        self._knows_state = all(
+            env.has_wrapper_attr(name) for name in ("state_dict", "load_state_dict")
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Begin an episode and its record."""
-        self._seed, self._actions = seed, []
+        self._seed, self._actions, self._steps = seed, [], 0
         return self._checked(self.env.reset(seed=seed, options=options))
 
     def step(self, action: Any) -> Any:
         """Step and note the action."""
+        self._steps += 1
         if self._actions is not None:
             self._actions.append(np.array(action))
             if len(self._actions) > self._limit:
@@ -134,17 +144,40 @@ class EpisodeRecorder(gym.Wrapper):
         return result
 
     def episode(self) -> dict[str, Any]:
-        """Seed and actions (``[steps, ...]``) of the open episode; actions None if too long."""
-        shape = (0, *(self.action_space.shape or ()))
-        if self._actions is None:
-            return {"seed": self._seed, "actions": None}
-        actions = np.stack(self._actions) if self._actions else np.zeros(shape)
-        return {"seed": self._seed, "actions": actions}
+        """Seed and actions (``[steps, ...]``) of the open episode; actions None if too long.
+
+        Where the environment knows its state, that and the number of steps as well.
+        """
+        actions = None
+        if self._actions is not None:
+            shape = (0, *(self.action_space.shape or ()))
+            actions = np.stack(self._actions) if self._actions else np.zeros(shape)
+        episode = {"seed": self._seed, "actions": actions}
+        if self._knows_state and self._seed is not None:
+            episode |= {"steps": self._steps, "state": self.get_wrapper_attr("state_dict")()}
+        return episode
 
     def replay_episode(self, episodes: list[dict[str, Any]]) -> Any:
         """Replay this environment's entry of ``episodes``; returns the last observation."""
         episode = episodes[self._index]
         observation, _ = self.reset(seed=episode["seed"])
+        if self._knows_state and "state" in episode:
+            return self._with_state(episode)
         for action in () if episode["actions"] is None else episode["actions"]:
             observation = self.step(action)[0]
+        return observation
+
+    def _with_state(self, episode: dict[str, Any]) -> Any:
+        actions, self._steps = episode["actions"], episode["steps"]
+        self._actions = None if actions is None else list(actions)
+        observation = self.get_wrapper_attr("load_state_dict")(episode["state"])
+        layers, env = [], self.env
+        while isinstance(env, gym.Wrapper) and "load_state_dict" not in vars(type(env)):
+            layers.append(env)
+            env = env.env
+        for layer in reversed(layers):
+            if isinstance(layer, gym.ObservationWrapper):
+                observation = layer.observation(observation)
+            if isinstance(layer, gym.wrappers.TimeLimit):
+                layer._elapsed_steps = self._steps
         return observation

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensordict import TensorDictBase
 
+from trainers.restoring import Restored, restored
 from trainers.stages import Stage
 
 if TYPE_CHECKING:
@@ -134,15 +135,18 @@ class Timetable:
         """The state of every owner that has one, by name."""
         return {name: owner.state_dict() for name, owner in self._with_state().items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`; what has no counterpart is named in a warning."""
-        owners = self._with_state()
-        for name in sorted(state.keys() - owners.keys()):
-            logger.warning("the checkpoint knows a hook %r, this run does not: dropped", name)
-        for name in sorted(owners.keys() - state.keys()):
-            logger.warning("the checkpoint knows no hook %r: it starts fresh", name)
-        for name in owners.keys() & state.keys():
-            owners[name].load_state_dict(state[name])
+    def load_state_dict(self, state: dict[str, Any]) -> list[Restored]:
+        """Restore :meth:`state_dict`, and tell what became of each hook."""
+        owners, found = self._with_state(), []
+        for name, owner in owners.items():
+            if name in state:
+                owner.load_state_dict(state[name])
+                found.append(restored(f"hook {name}", owner))
+            else:
+                found.append(Restored(f"hook {name}", "fresh", "the checkpoint knows none"))
+        for name in state.keys() - owners.keys():
+            found.append(Restored(f"hook {name}", "dropped", "this run has none"))
+        return found
 
     def _with_state(self) -> dict[str, Any]:
         return {

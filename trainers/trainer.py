@@ -7,11 +7,14 @@ What an algorithm does lives in its hooks (:mod:`trainers.hooks`), when it does 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
+import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,7 +23,9 @@ from trainers import checkpoint, seeding
 from trainers.capture import CapturedUpdates, obstacle
 from trainers.errors import NonFiniteError
 from trainers.metrics import Metrics, Stopwatch
-from trainers.phases import Loss, Phase
+from trainers.phases import Loss, Phase, total_norm
+from trainers.restoring import Restored, changed, report, restored, surroundings
+from trainers.segments import Rows
 from trainers.stages import Stage
 from trainers.tensordicts import tensordict_of
 from trainers.timetable import Hook, Timetable, When
@@ -50,6 +55,7 @@ class Trainer:
         metrics: where hooks leave numbers for the loggers.
         capture: whether updates on a GPU become CUDA graphs, where every part of them allows it.
         stop_at: ends the run early (in frames) without touching any schedule.
+        restored: what the last :meth:`load_state_dict` made of each component.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class Trainer:
         self.stopwatch = Stopwatch()
         self.stop_reason: str | None = None
         self.interrupted = False
+        self.restored: list[Restored] = []
 
         self._goal_reached = False
         self._rollout: TensorDictBase | None = None
@@ -212,6 +219,8 @@ class Trainer:
             self._fire(Stage.CHECKPOINT)
             return False
         _check_shapes(rollout)
+        if not hasattr(self.collector, "checks_finite"):
+            _check_values(rollout, self.frames)
         self._check_finite()  # acting has waited for the device anyway
         self.iteration_start = self.frames
         self.frames += rollout.numel()
@@ -262,7 +271,8 @@ class Trainer:
             phase.step()
         else:
             where = f"at update {self.updates + 1}, frame {self.frames}"
-            raise NonFiniteError(f"{phase.blame(losses)} {where}: it was not stepped on")
+            evidence = {"batch": batch.to_dict(), "losses": losses.to_dict()}
+            raise NonFiniteError(f"{phase.blame(losses)} {where}: it was not stepped on", evidence)
         return losses
 
     def _check_finite(self) -> None:
@@ -313,7 +323,12 @@ class Trainer:
             "metrics": self.metrics.state_dict(),
             "stopwatch": self.stopwatch.state_dict(),
             "random": seeding.random_state(),
+            "surroundings": surroundings(self._device),
         }
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.phases[0].parameters()).device
 
     def _collector_state(self) -> dict[str, Any]:
         # A closed collector may not be able to tell, but a run that has ended can be saved.
@@ -322,11 +337,23 @@ class Trainer:
         return getattr(self.collector, "state_dict", dict)()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict` into a trainer built the same way.
+        """Restore :meth:`state_dict` into a trainer built the same way, all of it or nothing.
 
-        Hooks may have come or gone (logging is free to change): what has no counterpart is named
-        in a warning.
+        Hooks may have come or gone (logging is free to change). ``restored`` tells what became of
+        each component, and the log of those that are not as they were.
         """
+        before = _copied(self.state_dict())
+        try:
+            self.restored = self._restore(state)
+        except BaseException:
+            self._restore(before)
+            raise
+        exact, others = report(self.restored)
+        logger.info(exact)
+        for each in others:
+            logger.warning(each)
+
+    def _restore(self, state: dict[str, Any]) -> list[Restored]:
         for key in _CLOCK:
             setattr(self, key, state["clock"][key])
         for phase, phase_state in zip(self.phases, state["phases"], strict=True):
@@ -335,20 +362,55 @@ class Trainer:
         self._rollout = None if rollout is None else _rollout_from(rollout)
         if hasattr(self.collector, "load_state_dict"):
             self.collector.load_state_dict(state["collector"])
+        environments = Restored("environments", "fresh", "their collector begins new episodes")
+        if hasattr(self.collector, "restored"):
+            environments = restored("environments", self.collector)
         self._last_collector_state = None
-        self.timetable.load_state_dict(state["hooks"])
+        hooks = self.timetable.load_state_dict(state["hooks"])
         self.metrics.load_state_dict(state["metrics"])
         self.stopwatch.load_state_dict(state["stopwatch"])
         # Last: rebuilding the rest may have drawn random numbers.
         seeding.set_random_state(state["random"])
+        return [
+            *map(Restored, ("networks", "optimizers", "counters", "random numbers", "metrics")),
+            environments,
+            *hooks,
+            *changed(state["surroundings"], surroundings(self._device)),
+        ]
 
-    def save(self, path: str | Path) -> None:
-        """Write a checkpoint directory; see :mod:`trainers.checkpoint`."""
-        checkpoint.save(path, self.state_dict())
+    def save(self, path: str | Path, previous: Path | None = None) -> None:
+        """Write a checkpoint directory; see :func:`trainers.checkpoint.save`.
+
+        Raises:
+            NonFiniteError: a parameter is not finite; nothing was written.
+        """
+        for phase in self.phases:
+            if not math.isfinite(total_norm(list(phase.parameters())).item()):
+                raise NonFiniteError(
+                    f"a parameter is not finite at update {self.updates}, frame {self.frames}: "
+                    "the run was not saved", {"loss": phase.state_dict().get("loss", {})},
+                )  # fmt: skip
+        checkpoint.save(path, self.state_dict(), previous)
 
     def load(self, path: str | Path) -> None:
         """Restore a checkpoint directory written by :meth:`save`."""
         self.load_state_dict(checkpoint.load(path))
+
+
+def _copied(state: Any) -> Any:
+    """A state that stays as it is, whatever becomes of what it was taken from."""
+    if isinstance(state, Rows):
+        tables, first = state.tables(), state.first  # which copies
+        return Rows(
+            first,
+            state.end,
+            lambda begin, end: {name: t[begin - first : end - first] for name, t in tables.items()},
+        )
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(map(_copied, state))
+    return state.clone() if isinstance(state, Tensor) else copy(state)
 
 
 def _check_shapes(rollout: TensorDictBase) -> None:
@@ -360,6 +422,17 @@ def _check_shapes(rollout: TensorDictBase) -> None:
             raise ValueError(
                 f"('next', {key!r}) of the rollout has shape {list(value.shape)}; with batch size "
                 f"{list(rollout.batch_size)} it must be {list(expected)}"
+            )
+
+
+def _check_values(rollout: TensorDictBase, frames: int) -> None:
+    """What is not finite is not stored; our own collector has looked before."""
+    for key in ("observation", ("next", "observation"), ("next", "reward")):
+        value = rollout.get(key, None)
+        if value is not None and value.is_floating_point() and not torch.isfinite(value).all():
+            raise NonFiniteError(
+                f"{key!r} of a rollout is not finite after frame {frames}: it was not stored",
+                {"rollout": rollout.to_dict()},
             )
 
 

@@ -681,7 +681,7 @@ def assert_resumes(env: Any, algo: dict[str, Any], at: str, count: int, tmp_path
     config = tiny_sac(env, {**settings, "init_random_frames": 8, **algo}, total_frames=20)
     straight, all_lines = watched(config)
     straight.train()
-    assert len(straight.state_dict()["hooks"]["replay"]["frames"]["observation"]) == 15
+    assert len(straight.state_dict()["hooks"]["replay"]["frames"]) == 15
 
     stopped, first_lines = watched(config)
 

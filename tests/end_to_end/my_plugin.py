@@ -50,6 +50,8 @@ class Fragile(gym.Env):
         self.step_number += 1
         if self._shows("raises", self.steps):
             raise RuntimeError("the wheel came off")
+        if self._shows("dies", self.steps):
+            os._exit(7)
         reward = np.nan if self._shows("nan reward", self.steps) else float(action[0])
         return self._observation("nan", self.steps), reward, self.step_number == 4, False, {}
 
@@ -77,6 +79,14 @@ class Camera(Fragile):
     observation_space = gym.spaces.Dict(pixels=gym.spaces.Box(0, 255, (8, 8, 3), np.uint8))
 
 
+class Forgetful(Fragile):
+    """Observes how often it was reset since it was made, which no seed brings back."""
+
+    def _observation(self, fault: str, number: int) -> np.ndarray:
+        return np.array([self.resets, self.step_number], np.float64)
+
+
+gym.register("mine/Forgetful-v0", Forgetful, disable_env_checker=True)
 gym.register("mine/Fragile-v0", Fragile, disable_env_checker=True)
 gym.register("mine/Free-v0", Free, disable_env_checker=True)
 gym.register("mine/Camera-v0", Camera, disable_env_checker=True)

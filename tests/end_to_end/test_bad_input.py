@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from helpers import assert_same
 from running import TINY, last_state, lines, names, parameters, seen_trainer, train
+
+from trainers import checkpoint
 
 RUN = Path("run")
 MINE = ("plugins=[my_plugin]", "hooks=[spy]")
@@ -64,10 +69,26 @@ def test_values_that_are_not_finite(
     said = capfd.readouterr().err
     assert re.search(f"^NonFiniteError: {message}", said, re.MULTILINE), said
     assert "Traceback" not in said
-    assert len(said.splitlines()) <= 4
+    assert len(said.splitlines()) <= 5
     log = (RUN / "train.log").read_text()
     assert "in _check_finite" in log
+    evidence = assert_evidence(said, re.sub(r"\\", "", message).split(" at ")[0])
+    assert not np.isfinite(evidence["reward" if "reward" in kind else "observation"]).all()
+    assert evidence["environment"] == 0
+    episode = evidence["episode"]
+    assert len(episode["actions"]) == (0 if "reset" in kind else (at - 1) % 4 + 1)
+    if len(episode["actions"]):
+        assert torch.equal(torch.as_tensor(episode["actions"])[-1], evidence["written"]["action"])
     assert_resumable(frame - 1)
+
+
+def assert_evidence(said: str, what: str) -> dict[str, Any]:
+    """What was not finite is kept, and told where."""
+    (kept,) = (RUN / "non_finite").iterdir()
+    assert f"what it was met in is kept in {kept}" in said
+    state = checkpoint.load(kept)
+    assert state["what"].startswith(what)
+    return state["evidence"]
 
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
@@ -99,6 +120,31 @@ def test_values_that_are_not_finite_in_a_worker(capfd: Capture) -> None:
     assert_resumable(58)
 
 
+def test_workers_that_die_are_replaced(capfd: Capture) -> None:
+    """Each of two workers dies in its 26th step, and so do those that take their places."""
+    several = ("env.num_envs=2", "env.backend=async", *fault("dies", 26))
+    assert train(*FRAGILE, *several) == 0
+    said = capfd.readouterr().err
+    for env in (0, 1):
+        assert said.count(f"the worker of environment {env} died (exit code 7)") == 2
+    assert "its episode counts as truncated; 6 restarts are left" in said
+    frames = last_state(RUN)["hooks"]["replay"]["frames"].tables()
+    cut = frames["next/truncated"].flatten()
+    assert cut.sum() == 4
+    assert torch.equal(frames["next/observation"][cut], frames["observation"][cut])
+    assert not frames["next/reward"][cut].any()
+    assert not frames["next/terminated"][cut].any()
+
+
+def test_workers_that_die_too_often(capfd: Capture) -> None:
+    several = ("env.num_envs=2", "env.backend=async", "env.worker_restarts=1", *fault("dies", 26))
+    assert train(*FRAGILE, *several) == 1
+    said = capfd.readouterr().err
+    assert "the worker of environment 1 died (exit code 7); no restart is left" in said
+    assert_nothing_learnt()
+    assert last_state(RUN)["clock"]["frames"] == 50
+
+
 def test_an_evaluation_that_raises(capfd: Capture) -> None:
     # An evaluation takes four steps: the 33rd belongs to the ninth, at frame 54. The two
     # environments of the training have not made 33 steps by then.
@@ -118,6 +164,9 @@ def test_a_loss_that_is_nan(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> 
     said = capfd.readouterr().err
     assert "NonFiniteError: loss_qvalue is nan at update 25, frame 65" in said
     assert "Traceback" not in said
+    evidence = assert_evidence(said, "loss_qvalue is nan")
+    assert evidence["batch"]["observation"].shape == (16, 3)
+    assert evidence["losses"]["loss_qvalue"].isnan()
     assert names(RUN)[0] == "0000000064-0000000024"
     assert_nothing_learnt()
     monkeypatch.delenv("NAN_AT")

@@ -165,11 +165,29 @@ def test_without_a_usable_checkpoint_it_starts_again(
     send(monkeypatch, "SIGKILL", 110)
     arguments = (*TINY, *SIGNALLED, f"checkpoint.interval={interval}")
     assert forked(*arguments, "run_dir=run") == -signal.SIGKILL
-    for name in names(RUN):
-        (RUN / "checkpoints" / name / "state.json").write_text("{")
+    shutil.rmtree(RUN / "checkpoints", ignore_errors=True)
     assert train(*GO_ON, "checkpoint.interval=64") == 0
-    assert "run holds no usable checkpoint: the run starts from frame 0" in capfd.readouterr().err
+    assert "run holds no checkpoint yet: the run starts from frame 0" in capfd.readouterr().err
     assert_equal_runs(RUN, finished)
+
+
+@pytest.mark.parametrize("resume", ["resume=run", "resume=auto"])
+def test_a_run_whose_checkpoints_are_all_damaged_is_left_as_it_is(
+    resume: str, run: Path, capfd: Capture
+) -> None:
+    (run / "metrics.jsonl").write_text(
+        (run / "metrics.jsonl").read_text().rsplit("\n", 2)[0] + "\n"
+    )
+    for name in names(run):
+        (run / "checkpoints" / name / "state.json").write_text("{")
+    before = {path: path.read_bytes() for path in run.rglob("*.*") if path.name != "train.log"}
+    auto = (*TINY, "run_dir=run") if resume == "resume=auto" else ()
+    assert train(*auto, resume) == 2
+    said = capfd.readouterr().err
+    assert said.count("skipping a damaged checkpoint") == 2
+    assert "all of its checkpoints are damaged" in said
+    after = {path: path.read_bytes() for path in run.rglob("*.*") if path.name != "train.log"}
+    assert after == before
 
 
 def test_an_older_checkpoint_can_be_named(run: Path, finished: Path) -> None:

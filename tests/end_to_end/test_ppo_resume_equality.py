@@ -53,7 +53,7 @@ def test_stop_at(arguments: tuple[str, ...], straight: Straight) -> None:
     process = script("resume=run")
     assert process.returncode == 0, process.stderr
     assert "frame 96, update" in process.stderr
-    assert "not exact" not in process.stderr
+    assert "statistical" not in process.stderr
     assert_equal_runs(RUN, straight(arguments))
 
 

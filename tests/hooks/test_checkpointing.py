@@ -37,7 +37,7 @@ def test_the_same_state_is_saved_once(tmp_path: Path) -> None:
 
 def test_a_checkpoint_takes_no_time_of_training(tmp_path: Path) -> None:
     trainer, hook = stub(), Checkpoint(tmp_path)
-    trainer.save = lambda path: time.sleep(0.02)
+    trainer.save = lambda path, previous: time.sleep(0.02)
     with trainer.stopwatch.running():
         hook(trainer)
     paused = trainer.stopwatch.seconds - trainer.stopwatch.training_seconds
@@ -50,10 +50,10 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path, caplog: pytest.LogCapt
     trainer.register_hook("checkpoint", hook)
     save = trainer.save
 
-    def full(path: Any) -> None:
+    def full(path: Any, previous: Any) -> None:
         if trainer.frames in (2, 4):
             raise OSError("No space left on device")
-        save(path)
+        save(path, previous)
 
     trainer.save = full  # type: ignore[method-assign]
     failed: list[bool] = []

@@ -210,7 +210,7 @@ def test_a_saved_sum_is_not_the_running_one() -> None:
 
 def test_saved_sums_are_dropped_if_the_collector_starts_episodes_anew() -> None:
     trainer, hook = stub(), LogEpisodes()
-    trainer.collector.resumed_exactly = False
+    trainer.collector.restored = ("fresh", "")
     rollout = TensorDict(
         {"next": {"reward": torch.ones(1, 1), "done": torch.zeros(1, 1, dtype=torch.bool)}}, [1]
     )

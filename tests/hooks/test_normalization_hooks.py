@@ -96,7 +96,7 @@ def test_a_single_environment_needs_no_dimension() -> None:
 def resumed(exactly: bool) -> Any:
     """A trainer whose environments went on where they were, or did not."""
     trainer = stub()
-    trainer.collector = SimpleNamespace(resumed_exactly=exactly)
+    trainer.collector = SimpleNamespace(restored=("exact" if exactly else "fresh", ""))
     return trainer
 
 

@@ -17,8 +17,10 @@ from trainers.hooks import PrioritizedReplay
 from trainers.samplers import Prioritized
 
 
-def make(batch_size: int = 4, alpha: float = 0.6, **given: Any) -> PrioritizedReplay:
-    storage, sampler = LazyTensorStorage(10), Prioritized(10, alpha, beta=0.4)
+def make(
+    batch_size: int = 4, alpha: float = 0.6, size: int = 10, **given: Any
+) -> PrioritizedReplay:
+    storage, sampler = LazyTensorStorage(size), Prioritized(size, alpha, beta=0.4)
     buffer = ReplayBuffer(storage=storage, sampler=sampler, batch_size=batch_size)
     return PrioritizedReplay(buffer, **given)
 
@@ -123,3 +125,23 @@ def test_another_exponent_counts_after_a_checkpoint() -> None:
     second.load_state_dict(first.state_dict())
     priorities = second.state_dict()["sampler"]["priorities"]
     assert priorities.tolist() == pytest.approx([1.0, 4.0, 9.0], rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [4, 10, 17])
+def test_priorities_go_with_their_frames_into_a_buffer_of_another_size(size: int) -> None:
+    first, second = make(), make(size=size)
+    source = Rollouts(1, 3)
+    for number in range(5):  # 15 frames in 10 slots
+        first.extend(stub(), source.rollout())
+        update(first, [(3 * number) % 10], [float(number + 1)])
+    second.load_state_dict(first.state_dict())
+    expected = by_frame(first)
+    kept = dict(sorted(expected.items())[-size:])
+    assert by_frame(second) == pytest.approx(kept)
+    assert len(kept) == min(size, 10)
+
+
+def by_frame(replay: PrioritizedReplay) -> dict[int, float]:
+    frames = replay.buffer.storage[:]["observation"].flatten().int().tolist()
+    slots = torch.arange(len(frames))
+    return dict(zip(frames, replay.buffer.sampler._sum_tree[slots].tolist(), strict=True))  # type: ignore[attr-defined]  # a PrioritizedSampler's

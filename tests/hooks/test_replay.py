@@ -13,7 +13,7 @@ from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
 from torchrl.envs import RewardScaling
 
-from trainers import checkpoint
+from trainers import checkpoint, segments
 from trainers.hooks import Replay
 from trainers.updates import UpdateRatio
 
@@ -134,3 +134,46 @@ def test_a_transform_is_not_applied_again_by_a_checkpoint(tmp_path: Path) -> Non
     checkpoint.save(tmp_path / "c", first.state_dict())
     second.load_state_dict(checkpoint.load(tmp_path / "c"))
     assert_same(first.buffer.storage[:5].to_dict(), second.buffer.storage[:5].to_dict())
+
+
+@pytest.mark.parametrize("rollouts", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [3, 6, 10, 11, 25])
+def test_a_buffer_of_another_size_keeps_the_latest_frames_in_order(
+    rollouts: int, size: int, tmp_path: Path
+) -> None:
+    first, second = _make("memory", None), _make("memory", None, size)
+    source = Rollouts(2, 2)
+    for _ in range(rollouts):
+        first.extend(stub(), source.rollout())
+    checkpoint.save(tmp_path / "c", first.state_dict())
+    second.load_state_dict(checkpoint.load(tmp_path / "c"))
+    stored = [*range(4 * rollouts)][-10:]
+    assert by_age(second) == stored[-size:]
+    assert second.restored[0] == ("exact" if size >= len(stored) else "statistical")
+    for _ in range(8):
+        second.extend(stub(), source.rollout())
+        stored = [*stored, *range(stored[-1] + 1, stored[-1] + 5)]
+        assert by_age(second) == stored[-size:]
+
+
+def by_age(replay: Replay) -> list[int]:
+    slots = replay.nth_oldest(torch.arange(len(replay.buffer)))
+    return replay.buffer.storage[:]["observation"].flatten()[slots].int().tolist()
+
+
+def test_frames_keep_their_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So a piece that is full is never written again, wherever in the ring it lies."""
+    monkeypatch.setattr(segments, "SEGMENT_ROWS", 4)
+    replay, source = _make("memory", None), Rollouts(1, 3)
+    previous, shared = None, []
+    for number in range(8):
+        replay.extend(stub(), source.rollout())
+        path = tmp_path / str(number)
+        checkpoint.save(path, replay.state_dict(), previous)
+        frames = checkpoint.load(path)["frames"]
+        end = 3 * (number + 1)
+        assert (frames.first, frames.end) == (max(0, end - 10), end)
+        assert frames.tables()["observation"].flatten().tolist() == [*range(frames.first, end)]
+        shared.append(sum(file.stat().st_nlink > 1 for file in path.glob("rows-*")))
+        previous = path
+    assert shared == [0, 0, 1, 1, 1, 1, 1, 1]

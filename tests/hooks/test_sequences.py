@@ -195,7 +195,7 @@ def test_episodes_that_were_lost_end_where_they_were(
         replay.extend(stub(), stories.rollout())
     replay = resumed(replay, 20, tmp_path)
     trainer = stub()
-    trainer.collector = SimpleNamespace(resumed_exactly=num_envs != 2)
+    trainer.collector = SimpleNamespace(restored=("exact" if num_envs != 2 else "fresh", ""))
     others = Stories(num_envs, 1, seed=1)
     for _ in range(2):
         replay.extend(trainer, others.rollout())

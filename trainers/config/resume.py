@@ -18,6 +18,7 @@ _FREE = {
     *("stop_at", "max_seconds", "device", "threads", "capture", "plugins", "hooks"),
     "progress",
     *("log", "eval", "checkpoint", "early_stop", "logger"),
+    *("env.worker_timeout_s", "env.worker_restarts"),
 }
 
 
@@ -68,7 +69,7 @@ def changes(stored: TrainConfig, config: TrainConfig) -> list[str]:
     changed = [key for key in keys if key not in _OWN and before.get(key) != after.get(key)]
     scheduled = stored.algo.has_schedule() or config.algo.has_schedule()
     free = _FREE if scheduled else _FREE | {"total_frames"}
-    refused = [key for key in changed if key.split(".")[0] not in free]
+    refused = [key for key in changed if not {key, key.split(".")[0]} & free]
     if refused and not config.resume_override:
         given = {key: after.get(key) for key in refused}
         allowed = "what the run was started with: " + show(

@@ -23,6 +23,8 @@ class EnvConfig(Section):
     wrappers: list[str] = field(default_factory=list)
     num_envs: int = number(1, ge=1)
     backend: Literal["sync", "async", "envpool"] = "sync"
+    worker_timeout_s: float = number(300.0, gt=0)
+    worker_restarts: int = number(10, ge=0)
     max_episode_steps: int | None = number(None, ge=1)
     stagger: bool = True
     rescale_actions: bool = True

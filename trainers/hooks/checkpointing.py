@@ -34,7 +34,7 @@ class Checkpoint:
         begin = time.perf_counter()
         with trainer.stopwatch.paused():
             try:
-                trainer.save(target)
+                trainer.save(target, previous=next(iter(checkpoints(self.directory)), None))
             except OSError as error:
                 self.failed = True
                 logger.error("NO CHECKPOINT at frame %d: %s", trainer.frames, error)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainers.loggers import Logger
 from trainers.metrics import STATISTICS
+from trainers.restoring import resumed_exactly
 from trainers.timetable import every
 from trainers.trainer import Trainer
 
@@ -120,7 +121,7 @@ class LogEpisodes:
         successes = following.get("success", None)
         if successes is not None:
             successes = successes.reshape(-1, steps).cpu().numpy()
-        restarted = self._resumed and not getattr(trainer.collector, "resumed_exactly", False)
+        restarted = self._resumed and not resumed_exactly(trainer.collector)
         self._resumed = False
         if restarted or len(self._returns) != len(rewards):
             first = trainer.frames == rollout.numel()

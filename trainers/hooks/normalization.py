@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainers.advantages import discounted_sum
 from trainers.normalization import RunningNorm
+from trainers.restoring import resumed_exactly
 from trainers.trainer import Trainer
 
 
@@ -50,7 +51,7 @@ class ScaleReward:
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> TensorDictBase:
         reward, done = rollout["next", "reward"], rollout["next", "done"]
-        restarted = self._resumed and not getattr(trainer.collector, "resumed_exactly", False)
+        restarted = self._resumed and not resumed_exactly(trainer.collector)
         self._resumed = False
         if restarted or self._returns.shape != reward[..., 0, :].shape:
             self._returns = torch.zeros_like(reward[..., 0, :], dtype=torch.float64)

@@ -74,21 +74,24 @@ class PrioritizedReplay(Replay):
         self.buffer.update_priority(batch["index"], batch[self.error_key])
 
     def sampler_state(self) -> dict[str, Any]:
-        """The priorities of the stored frames; the sampler's trees are a function of them."""
-        stored = torch.arange(len(self.buffer))
+        """The priorities of the stored frames, the oldest first.
+
+        The sampler's trees are a function of them.
+        """
+        slots = self.nth_oldest(torch.arange(len(self.buffer)))
         return {
             "alpha": self._sampler.alpha,
-            "priorities": torch.as_tensor(self._sampler._sum_tree[stored]),
+            "priorities": torch.as_tensor(self._sampler._sum_tree[slots]),
             "highest": list(self._sampler._max_priority),
         }
 
     def load_sampler_state(self, state: dict[str, Any]) -> None:
         """Restore the priorities; the exponents stay as they are configured now."""
         sampler, alpha = self._sampler, self._sampler.alpha
-        filled = torch.arange(len(self.buffer))
         sampler._alpha = state["alpha"]
-        if len(filled):
-            sampler._sum_tree[filled] = state["priorities"]
-            sampler._min_tree[filled] = state["priorities"]
+        if filled := len(self.buffer):
+            slots, priorities = self.nth_oldest(torch.arange(filled)), state["priorities"][-filled:]
+            sampler._sum_tree[slots] = priorities
+            sampler._min_tree[slots] = priorities
         sampler._max_priority = tuple(state["highest"])
         sampler.alpha = alpha

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import ReplayBuffer
+from torchrl.data import ReplayBuffer, RoundRobinWriter
 
 from trainers.replay_buffer import UniformReplayBuffer
+from trainers.restoring import How, resumed_exactly
+from trainers.segments import Rows
 from trainers.trainer import Trainer
 
 
@@ -47,6 +50,7 @@ class Replay:
         self.batch_size = batch_size
         self.device = None if device is None else torch.device(device)
         self.time_major = time_major
+        self.restored: tuple[How, str] = ("exact", "")
         self._num_envs = 0  # until there are frames
         self._resumed = False
 
@@ -119,7 +123,7 @@ class Replay:
     def _keep_order(self, trainer: Trainer, num_envs: int) -> None:
         """Stored frames that the coming ones do not follow count as the last of their episodes."""
         same = num_envs == self._num_envs
-        follows = not self._resumed or getattr(trainer.collector, "resumed_exactly", False)
+        follows = not self._resumed or resumed_exactly(trainer.collector)
         if len(self.buffer) and not (same and follows):
             for key in ("done", "truncated"):
                 if (flags := self.frames.get(("next", key), None)) is not None:
@@ -130,26 +134,65 @@ class Replay:
     # --------------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, Any]:
-        """The stored frames in storage order, and where the next one goes."""
-        # The storage itself: the buffer's transforms have been applied to what is in it.
-        storage, filled = self.buffer.storage, len(self.buffer)
+        """The stored frames, numbered in the order in which they came, and where the next goes."""
+        filled = len(self.buffer)
+        end = self.buffer.write_count if self._is_ring else filled
+        # Of the storage itself: the buffer's transforms have been applied to what is in it.
+        tables = dict(self.frames.flatten_keys("/").items()) if filled else {}
         state = {
-            "frames": dict(storage[:filled].flatten_keys("/").items()) if filled else {},
+            "frames": Rows(end - filled, end, partial(_read, tables, self._size)),
             "writer": self.buffer.writer.state_dict(),
             "sampler": self.sampler_state(),
         }
         return state | {"num_envs": self._num_envs} if self.time_major else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Fill the buffer with the stored frames."""
+        """Fill the buffer with the stored frames; with the latest, if it is a smaller one now."""
         self._num_envs, self._resumed = state.get("num_envs", 0), True
+        frames = state["frames"]
         self.buffer.empty()
-        if frames := state["frames"]:
-            filled = len(next(iter(frames.values())))
-            stored = TensorDict(frames, [filled]).unflatten_keys("/")
-            self.buffer.storage.set(slice(0, filled), stored)  # type: ignore  # a slice will do
-        self.buffer.writer.load_state_dict(state["writer"])
+        self._fill(frames)
+        if len(frames) > self._size:
+            self.restored = ("statistical", f"the last {self._size} of {len(frames)} frames")
+        writer: Any = self.buffer.writer
+        writer.load_state_dict(state["writer"])
+        resized = self._slot_shift(frames) > 0 or len(frames) > self._size
+        if resized and isinstance(writer, RoundRobinWriter):
+            writer._write_count = frames.end - self._slot_shift(frames)
+            writer._cursor = writer._write_count % self._size
         self.load_sampler_state(state["sampler"])
+
+    @property
+    def _size(self) -> int:
+        return self.buffer.storage.max_size
+
+    @property
+    def _is_ring(self) -> bool:
+        """Whether a frame's slot tells when it came: no writer of another kind was at work."""
+        writer: Any = self.buffer.writer
+        return (
+            isinstance(writer, RoundRobinWriter)
+            and writer._write_count % self._size == writer._cursor
+            and len(self.buffer) == min(writer._write_count, self._size)
+        )
+
+    def _fill(self, frames: Rows) -> None:
+        """Put the frames, if need be only the latest, into their slots."""
+        shift, oldest = self._slot_shift(frames), frames.end - self._size
+        for begin, end in frames.pieces():
+            if end <= oldest:
+                continue
+            rows = TensorDict(dict(frames.read(begin, end)), [end - begin]).unflatten_keys("/")
+            position = max(0, oldest - begin)
+            for slots in _slots(begin + position - shift, end - shift, self._size):
+                number = slots.stop - slots.start
+                self.buffer.storage.set(slots, rows[position : position + number])  # type: ignore  # a slice will do
+                position += number
+
+    def _slot_shift(self, frames: Rows) -> int:
+        """Frame ``number`` is in slot ``(number - shift) % size``."""
+        # A ring that is not full begins at slot 0, whatever it was before it was made larger.
+        return frames.first if len(frames) < self._size else 0
 
     def sampler_state(self) -> dict[str, Any]:
         """What the sampler remembers."""
@@ -158,3 +201,19 @@ class Replay:
     def load_sampler_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`sampler_state`."""
         self.buffer.sampler.load_state_dict(state)
+
+
+def _read(tables: dict[str, Tensor], size: int, begin: int, end: int) -> dict[str, Tensor]:
+    """The frames ``[begin, end)`` of a ring of ``size`` slots."""
+    slots = _slots(begin, end, size)
+    if len(slots) == 1:
+        return {name: table[slots[0]] for name, table in tables.items()}
+    return {name: torch.cat([table[part] for part in slots]) for name, table in tables.items()}
+
+
+def _slots(begin: int, end: int, size: int) -> list[slice]:
+    """Where a ring of ``size`` slots has the frames ``[begin, end)``, at most ``size`` of them."""
+    first, number = begin % size, end - begin
+    if first + number <= size:
+        return [slice(first, first + number)]
+    return [slice(first, size), slice(0, first + number - size)]

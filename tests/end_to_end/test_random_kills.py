@@ -1,0 +1,88 @@
+"""SIGKILL at random instants, of training and of saving: nothing is lost, and nothing differs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import TINY, TINY_PPO, assert_equal_runs, names, train
+
+RUN = Path("run")
+OFTEN = "checkpoint.interval=8"
+SMALL_RING = ("algo.buffer_size=60",)  # goes round twice
+RUNS: dict[str, tuple[str, ...]] = {
+    "sac": (*TINY, *SMALL_RING),
+    "sac, four environments": (*TINY, "env.num_envs=4", "algo.utd_ratio=2"),
+    "sac, workers": (*TINY, "env.num_envs=2", "env.backend=async"),
+    "sac, overlapping": (*TINY, "collector.async=true"),
+    "sac, prioritized n steps": (*TINY, "algo.prioritized=true", "algo.n_steps=3", *SMALL_RING),
+    "sac, a value network": (*TINY, "algo.value_network=true"),
+    "ppo": TINY_PPO,
+    "ppo, discrete, all that anneals": (
+        *(*TINY_PPO, "env=gym", "env.id=CartPole-v1", "algo.clip_schedule=linear"),
+        *("algo.lr_schedule=linear", "env.num_envs=4"),
+    ),
+}
+
+
+def start(arguments: tuple[str, ...], run_dir: Path) -> Any:
+    """Begin or go on, in a copy of this process, which has everything imported."""
+
+    def run() -> None:
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 2)
+        sys.exit(train(*arguments, OFTEN, f"run_dir={run_dir}", "resume=auto"))
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
+
+
+def kill(arguments: tuple[str, ...], kills: int, seed: str) -> tuple[int, int]:
+    """Run until so many kills have struck, and to the end; kills, and those while it was saving."""
+    begin = time.monotonic()
+    straight = start(arguments, Path("straight"))
+    straight.join(180)
+    assert straight.exitcode == 0
+    seconds = time.monotonic() - begin
+    dice, struck, saving = random.Random(seed), 0, 0
+    while struck < kills:
+        process = start(arguments, RUN)
+        process.join(dice.uniform(0.0, seconds))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            struck += 1
+            saving += any(RUN.glob("checkpoints/.*.partial"))
+        elif process.exitcode == 0:
+            assert_equal_runs(RUN, Path("straight"))
+            shutil.rmtree(RUN)
+        else:
+            pytest.fail(f"exit code {process.exitcode}: {(RUN / 'train.log').read_text()[-2000:]}")
+    last = start(arguments, RUN)
+    last.join(180)
+    assert last.exitcode == 0, (RUN / "train.log").read_text()[-2000:]
+    assert names(RUN)[0] == names(Path("straight"))[0]
+    assert_equal_runs(RUN, Path("straight"))
+    assert "damaged" not in (RUN / "train.log").read_text()
+    return struck, saving
+
+
+@pytest.mark.parametrize("name", ["sac", "ppo"])
+def test_a_few(name: str) -> None:
+    kill(RUNS[name], 2, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_twenty_five_each(name: str) -> None:
+    struck, saving = kill(RUNS[name], 25, name)
+    print(f"{name}: {struck} kills survived, {saving} of them while saving")

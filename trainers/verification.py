@@ -1,0 +1,139 @@
+"""Does a run that is killed and resumed equal one that is not? Tried out on the user's own run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainers.config import ConfigError
+from trainers.config.cli import preflight
+from trainers.hooks.checkpointing import checkpoints
+
+TRAIN = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+_POLL_S = 0.01
+_SHARE = 10  # of a run between two of its checkpoints, unless the command line says otherwise
+
+
+@dataclass(frozen=True)
+class Straight:
+    """A run that was left alone, and the seconds that it took."""
+
+    run_dir: Path
+    start_up_s: float
+    training_s: float
+
+
+def checked(overrides: Sequence[str]) -> list[str]:
+    """The overrides of the runs to come.
+
+    Raises:
+        ConfigError: they do not make a run, or leave no room for where it goes and is resumed.
+    """
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in ("run_dir", "resume", "resume_override", "-m", "--multirun"):
+            raise ConfigError(key, override, "not to be given: both runs are made here")
+    plan = preflight(list(overrides))
+    if len(plan.configs) != 1:
+        raise ConfigError("command line", list(overrides), "a single run")
+    (config,) = plan.configs
+    if any(override.startswith("checkpoint.interval=") for override in overrides):
+        return list(overrides)
+    return [*overrides, f"checkpoint.interval={max(1, config.total_frames // _SHARE)}"]
+
+
+def run_straight(overrides: Sequence[str], run_dir: Path) -> Straight:
+    """Train without interruption.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    begin = time.monotonic()
+    run = _Run(overrides, run_dir)
+    while not checkpoints(run_dir / "checkpoints") and run.is_alive:
+        time.sleep(_POLL_S)
+    started = time.monotonic()
+    run.finish()
+    return Straight(run_dir, started - begin, time.monotonic() - started)
+
+
+def run_killed(
+    overrides: Sequence[str], run_dir: Path, straight: Straight, kills: int, seed: int
+) -> list[str]:
+    """Train with so many SIGKILLs at random instants, and to the end; where each of them struck.
+
+    Raises:
+        RuntimeError: it failed in another way.
+    """
+    dice, struck = random.Random(seed), []
+    while len(struck) < kills:
+        run = _Run(overrides, run_dir)
+        left = 1.0 - _saved_frames(run_dir) / max(1, _saved_frames(straight.run_dir))
+        share = dice.uniform(0.0, 2.0 * left / (kills - len(struck) + 1))
+        delay_s = straight.start_up_s + share * straight.training_s
+        if not run.outlives(delay_s):
+            run.finish()  # it was at its end before
+            break
+        run.kill()
+        struck.append(_where(run_dir))
+    _Run(overrides, run_dir).finish()
+    return struck
+
+
+class _Run:
+    """`scripts/train.py` in a process of its own, begun or gone on with."""
+
+    def __init__(self, overrides: Sequence[str], run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # for as long as it runs
+        self._process = subprocess.Popen(
+            [sys.executable, str(TRAIN), *overrides, f"run_dir={run_dir}", "resume=auto"],
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            process_group=0,  # of its own, that can be killed whole
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def outlives(self, seconds: float) -> bool:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._said.close()
+
+    def finish(self) -> None:
+        code = self._process.wait()
+        self._said.seek(0)
+        said = self._said.read()
+        self._said.close()
+        if code != 0:
+            raise RuntimeError(f"{self.run_dir} ended with exit code {code}:\n{said}")
+
+
+def _saved_frames(run_dir: Path) -> int:
+    saved = checkpoints(run_dir / "checkpoints")
+    return int(saved[0].name.partition("-")[0]) if saved else 0
+
+
+def _where(run_dir: Path) -> str:
+    """What a run had saved when it was killed."""
+    saved = checkpoints(run_dir / "checkpoints")
+    after = f"after checkpoint {saved[0].name}" if saved else "before its first checkpoint"
+    saving = any((run_dir / "checkpoints").glob(".*.partial"))
+    return f"{after}, while it was saving the next" if saving else after

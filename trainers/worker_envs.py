@@ -1,0 +1,277 @@
+"""Environments in processes of their own, which may die and are replaced."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+logger = logging.getLogger("trainers")
+
+_GRACE_S = 5.0  # for a worker to close its environment
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class WorkerEnvs:
+    """Each environment in a worker; all of them step at once.
+
+    Args:
+        makers: of the environments, called in the workers.
+        timeout_s: a worker that takes longer over anything counts as hung.
+        restarts: so many workers that died or hung are replaced, over the whole run. The episode of
+            one is cut off: its last step has the reward 0 and counts as truncated, in the
+            observation it began with, since nobody knows what came of it.
+
+    Attributes:
+        single_observation_space: Gymnasium's, of one environment.
+        single_action_space: likewise.
+        processes: the workers.
+
+    Raises:
+        Exception: anywhere, what an environment raised; its traceback there is a note of it.
+        RuntimeError: a worker was lost, and no restarts are left.
+    """
+
+    def __init__(
+        self, makers: Sequence[Callable[[], gym.Env]], timeout_s: float, restarts: int
+    ) -> None:
+        self._makers = list(makers)
+        self._timeout_s = timeout_s
+        self._restarts_left = restarts
+        self._closed = False
+        self.processes: list[Any] = [None] * len(makers)
+        self._pipes: list[Any] = [None] * len(makers)
+        for index in range(len(makers)):
+            self._start(index)
+        try:
+            spaces = self._answer(0, ("spaces",))
+        except BaseException:
+            self.close()
+            raise
+        self.single_observation_space, self.single_action_space = spaces
+        shape = self.single_observation_space.shape or ()
+        self._observation = np.zeros((len(makers), *shape), np.float32)
+
+    def reset(
+        self, *, seed: Sequence[int], options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """New episodes, or only where ``options["reset_mask"]`` says so."""
+        number = len(self.processes)
+        mask = [True] * number if options is None else options["reset_mask"]
+        observation = self._observation.copy()
+        requests = {index: ("reset", seed[index]) for index in range(number) if mask[index]}
+        for index, answer in self._answers(requests).items():
+            observation[index] = answer
+        self._observation = observation
+        return observation, {}
+
+    def step(self, actions: np.ndarray) -> Any:
+        """One step of each."""
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Have a step of each begun."""
+        for index, action in enumerate(actions):
+            self._ask(index, ("step", action))
+
+    def step_wait(
+        self,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """What came of it."""
+        number = len(self.processes)
+        observation = self._observation.copy()
+        reward = np.zeros(number)
+        terminated, truncated = np.zeros(number, bool), np.zeros(number, bool)
+        infos: dict[str, Any] = {}
+        deadline = time.monotonic() + self._timeout_s
+        for index in range(number):
+            try:
+                answer = self._receive(index, deadline)
+            except _LostError as loss:
+                self._replace(index, loss)
+                truncated[index] = True
+                continue
+            observation[index], reward[index], terminated[index], truncated[index] = answer[:4]
+            if answer[4] is not None:
+                infos.setdefault("is_success", np.zeros(number, bool))[index] = answer[4]
+        self._observation = observation
+        return observation, reward, terminated, truncated, infos
+
+    def call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
+        """The results of a method of each."""
+        requests = dict.fromkeys(range(len(self.processes)), ("call", name, arguments))
+        return tuple(self._answers(requests).values())
+
+    def close(self) -> None:
+        """End the environments and the workers, and wait for them; those that hang are killed."""
+        if self._closed:
+            return
+        self._closed = True
+        for pipe in self._pipes:
+            try:
+                pipe.send(("close",))
+            except OSError:  # it is dead
+                continue
+        deadline = time.monotonic() + _GRACE_S
+        for process, pipe in zip(self.processes, self._pipes, strict=True):
+            process.join(max(0.0, deadline - time.monotonic()))
+            process.kill()
+            process.join()
+            pipe.close()
+
+    # ------------------------------------------------------------------ workers
+
+    def _start(self, index: int) -> None:
+        # Importing torchrl makes "spawn" the default: slow, and it knows no plugins.
+        context = multiprocessing.get_context("fork")
+        self._pipes[index], theirs = context.Pipe()
+        mine = [pipe for pipe in self._pipes if pipe is not None]
+        self.processes[index] = context.Process(
+            target=_work, args=(self._makers[index], theirs, mine), daemon=True
+        )
+        self.processes[index].start()
+        theirs.close()
+
+    def _replace(self, index: int, loss: _LostError) -> None:
+        """Another worker for one that is lost, if there are restarts left."""
+        process = self.processes[index]
+        process.join(0.2)
+        cause = str(loss) if process.is_alive() else _cause_of_death(process.exitcode)
+        process.kill()
+        process.join()
+        self._pipes[index].close()
+        if self._restarts_left < 1:
+            raise RuntimeError(
+                f"the worker of environment {index} {cause}; no restart is left "
+                "(env.worker_restarts)"
+            ) from loss
+        self._restarts_left -= 1
+        logger.warning(
+            "the worker of environment %d %s: it is replaced, its episode counts as truncated; "
+            "%d restarts are left", index, cause, self._restarts_left,
+        )  # fmt: skip
+        self._start(index)
+
+    def _answers(self, requests: dict[int, Any]) -> dict[int, Any]:
+        """Ask all of them at once; those that are lost over it are replaced and asked again."""
+        for index, request in requests.items():
+            self._ask(index, request)
+        deadline = time.monotonic() + self._timeout_s
+        answers = {}
+        for index, request in requests.items():
+            try:
+                answers[index] = self._receive(index, deadline)
+            except _LostError as loss:
+                self._replace(index, loss)
+                answers[index] = self._answer(index, request)
+        return answers
+
+    def _answer(self, index: int, request: Any) -> Any:
+        while True:
+            self._ask(index, request)
+            try:
+                return self._receive(index, time.monotonic() + self._timeout_s)
+            except _LostError as loss:
+                self._replace(index, loss)
+
+    def _ask(self, index: int, request: Any) -> None:
+        with suppress(OSError):  # it is dead, which shows when its answer is waited for
+            self._pipes[index].send(request)
+
+    def _receive(self, index: int, deadline: float) -> Any:
+        try:
+            if not self._pipes[index].poll(max(0.0, deadline - time.monotonic())):
+                raise _LostError(f"has been busy for {self._timeout_s:g} s (env.worker_timeout_s)")
+            answer, error = self._pipes[index].recv()
+        except (EOFError, OSError) as end:
+            raise _LostError("closed its connection") from end
+        if error is not None:
+            raise error
+        return answer
+
+
+class _LostError(Exception):
+    """A worker does not answer any more."""
+
+
+def _cause_of_death(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"died (exit code {code})"
+
+
+def _work(maker: Callable[[], gym.Env], pipe: Connection, parents: Iterable[Connection]) -> None:
+    """A worker: answers until it is told to close, or nobody is there to tell it."""
+    _settle(parents)
+    env = None
+    while True:
+        try:
+            request, *arguments = pipe.recv()
+        except (EOFError, OSError):
+            break
+        if request == "close":
+            break
+        try:
+            env = env or maker()
+            reply = (_reply(env, request, *arguments), None)
+        except Exception as error:
+            reply = (None, _portable(error))
+        try:
+            pipe.send(reply)
+        except OSError:
+            break
+    if env is not None:
+        env.close()
+
+
+def _portable(error: Exception) -> Exception:
+    """``error`` with its traceback as a note, or what is left of one that cannot travel."""
+    # Whole, for where it is raised again nothing of it would be seen.
+    note = f"in the worker:\n{traceback.format_exc()}"
+    try:
+        error = pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(note)
+    return error
+
+
+def _settle(parents: Iterable[Connection]) -> None:
+    # Its ends of the pipes: a worker that held one would never see that the trainer is gone.
+    for parent in parents:
+        parent.close()
+    # Ctrl-C and the signals of batch systems reach a whole process group, but only the trainer
+    # decides how the run ends: its workers leave the group, and forget how it handles signals.
+    os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    if sys.platform == "linux":  # even one that hangs in a step
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    torch.set_num_threads(1)  # more would wait for threads that a forked process does not have
+
+
+def _reply(env: gym.Env, request: str, *arguments: Any) -> Any:
+    if request == "spaces":
+        return env.observation_space, env.action_space
+    if request == "reset":
+        return env.reset(seed=arguments[0])[0]
+    if request == "step":
+        *outcome, info = env.step(arguments[0])
+        return (*outcome, np.all(info["is_success"]) if "is_success" in info else None)
+    name, given = arguments
+    return env.get_wrapper_attr(name)(*given)

@@ -149,9 +149,9 @@ def test_the_comparison_sees_a_difference(tmp_path: Path, finished: Path) -> Non
         newest = copy / "checkpoints" / names(copy)[0]
         state = checkpoint.load(newest)
         frames = state["hooks"]["replay"]["frames"]  # few enough for one piece
-        tables = frames.tables()
-        state["hooks"]["replay"]["frames"] = Rows(frames.first, frames.end, lambda *_: tables)
+        tables = state["hooks"]["replay"]["frames"] = frames.tables()
         change(state)
+        state["hooks"]["replay"]["frames"] = Rows(frames.first, frames.end, lambda *_: tables)
         shutil.rmtree(newest)
         checkpoint.save(newest, state)
         return copy

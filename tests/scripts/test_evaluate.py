@@ -342,7 +342,7 @@ def test_values_that_are_not_finite(copy: Path, capsys: Capture) -> None:
 # ------------------------------------------------------------------ the script
 
 
-def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+def script(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """As a process of its own, which says at its end whether it needed torch."""
     program = f"""
 import atexit, runpy, sys
@@ -351,7 +351,7 @@ runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
         capture_output=True,
         text=True,
         timeout=120,
@@ -370,6 +370,14 @@ def test_the_script_answers_wrong_input_without_torch(sac: Path) -> None:
     assert process.stdout == ""
     line, torch = process.stderr.splitlines()
     assert 'which: got "nosuch"' in line
+    assert torch == "no torch"
+
+
+def test_a_renderer_that_is_not_there_is_named(sac: Path) -> None:
+    process = script(f"run_dir={sac}", MUJOCO_GL="nosuch")
+    assert process.returncode == 2
+    line, torch = process.stderr.splitlines()
+    assert line.startswith('evaluate.py: MUJOCO_GL: got "nosuch", expected a renderer that is')
     assert torch == "no torch"
 
 

@@ -54,3 +54,11 @@ def test_the_record_of_the_first_episode_is_what_its_environment_was_given() -> 
     # The policy acts in [-1, 1], the environment in [-2, 2].
     expected = [[2 * n / 64] for n in range(1, length + 1)]
     assert episodes.first["actions"].tolist() == expected
+
+
+def test_an_environment_that_cannot_be_replayed_leaves_no_actions() -> None:
+    envs = Envs(env_config(), 1)
+    envs.replayable = False
+    episodes = run_episodes(Counting(), envs, [4])
+    envs.close()
+    assert episodes.first == {"seed": 4, "actions": None}

@@ -125,9 +125,9 @@ def test_a_film_that_is_cut_short_leaves_the_one_before(tmp_path: Path) -> None:
     assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]
 
 
-def test_an_episode_too_long_to_remember(tmp_path: Path) -> None:
+def test_an_episode_that_is_not_remembered(tmp_path: Path) -> None:
     forgotten = played(SCREEN)._replace(first={"seed": 5, "actions": None})
-    with pytest.raises(RenderingError, match="too long to remember"):
+    with pytest.raises(RenderingError, match="not remembered"):
         film(SCREEN, forgotten, tmp_path / "a.mp4")
 
 

@@ -31,7 +31,8 @@ class Episodes(NamedTuple):
     successes: np.ndarray | None
     """Whether the last step reported ``is_success``; None if no last step said anything."""
     first: dict[str, Any]
-    """Seed and actions of the first episode, as its environment was given them."""
+    """Seed and actions of the first episode as its environment was given them; actions None if it
+    was too long to remember, or EnvPool's."""
 
 
 def evaluation_seeds(seed: int, episodes: int) -> list[int]:
@@ -53,7 +54,7 @@ def run_episodes(
     lengths = np.zeros(len(seeds), dtype=np.int64)
     successes = np.zeros(len(seeds), dtype=bool)
     reported = False
-    first: dict[str, Any] = {}
+    first: dict[str, Any] = {"seed": seeds[0], "actions": None}
     # Which episode each environment runs; one that finds none left idles along on its last seed.
     running: list[int | None] = list(range(envs.num_envs))
     waiting = list(range(envs.num_envs, len(seeds)))
@@ -84,7 +85,7 @@ def run_episodes(
                     if done[env]:
                         if envs.success is not None:
                             reported, successes[episode] = True, envs.success[env]
-                        if episode == 0:
+                        if episode == 0 and envs.replayable:
                             first = envs.open_episodes()[env]
                         running[env] = waiting.pop(0) if waiting else None
                     elif lengths[episode] == ENDLESS:

@@ -75,10 +75,10 @@ def film(
         cancelled: asked in every step: without a GPU a film takes a minute.
 
     Raises:
-        RenderingError: it cannot be rendered or written.
+        RenderingError: it cannot be rendered or written, or its actions are not known.
     """
     if episodes.first["actions"] is None:
-        raise RenderingError("the episode was too long to remember")
+        raise RenderingError("the actions of the episode are not remembered")
     with _saying_why(config), own_randomness(episodes.first["seed"]):
         path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(f".{path.name}.partial")

@@ -300,7 +300,22 @@ class Goal(gym.Env):
         }
 
 
+class Screen(Tale):
+    """A `Tale` whose picture gets brighter with every step, by 16; 31 x 49, 60 steps a second."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 60}  # noqa: RUF012  # Gymnasium's way
+
+    def __init__(self, render_mode: str | None = None, **given: Any) -> None:
+        super().__init__(**given)
+        self.render_mode = render_mode
+
+    def render(self) -> np.ndarray:
+        assert self.render_mode == "rgb_array"
+        return np.full((31, 49, 3), 16 * self.step_number, np.uint8)
+
+
 gym.register("tests/Tale-v0", Tale, disable_env_checker=True)
+gym.register("tests/Screen-v0", Screen, disable_env_checker=True)
 gym.register("tests/Goal-v0", Goal, disable_env_checker=True)
 
 

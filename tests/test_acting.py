@@ -21,7 +21,7 @@ from trainers.build import build
 from trainers.collectors import GymCollector
 from trainers.config import NetworkConfig, PPOConfig
 from trainers.envs import Envs
-from trainers.hooks.evaluation import run_episodes
+from trainers.episodes import run_episodes
 from trainers.networks import ActingPolicy, TanhNormalActor
 
 ENVIRONMENTS = {

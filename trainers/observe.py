@@ -15,6 +15,7 @@ from trainers.hooks import (
     Checkpoint,
     EarlyStop,
     Evaluate,
+    FilmEvaluations,
     LogEpisodes,
     LogGradNorm,
     LogLearningRates,
@@ -42,9 +43,8 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     """
     trainer = built.trainer
     warm_up = getattr(config.algo, "init_random_frames", 0)
-    writer = WriteMetrics(
-        make_loggers(config.logger, run_dir, config.to_dict()), config.log.interval
-    )
+    loggers = make_loggers(config.logger, run_dir, config.to_dict())
+    writer = WriteMetrics(loggers, config.log.interval)
     evaluate = Evaluate(
         built.policy,
         partial(Envs, replace(config.env, backend="sync")),
@@ -53,6 +53,7 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
         deterministic=config.eval.deterministic,
         best_dir=run_dir / "best" if config.checkpoint.best else None,
     )
+    films = FilmEvaluations(evaluate, config.env, run_dir / "videos", loggers)
     save = Checkpoint(run_dir / "checkpoints", config.checkpoint.keep)
     save_due = every(config.checkpoint.interval)
 
@@ -60,10 +61,15 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     # The first one at frame 0: a run that dies early can be resumed as well.
     on(Stage.SETUP, save, when=lambda t: t.frames == 0 and config.checkpoint.interval > 0)
     on(Stage.CHECKPOINT, save, when=lambda t: t.ending or save_due(t))
+    if config.eval.video:
+        on(Stage.SETUP, films.start)
     clipped = getattr(config.algo, "max_grad_norm", None) is not None
     _measure(trainer, config.log, warm_up, clipped)
     on(Stage.POST_STEPS, evaluate, when=every(config.eval.interval))
     on(Stage.SHUTDOWN, evaluate.final)
+    if config.eval.video:
+        on(Stage.POST_STEPS, films)
+        on(Stage.SHUTDOWN, films.final)
     on(Stage.POST_STEPS, writer)  # after every hook that adds to a line
     on(Stage.SHUTDOWN, writer.finish)
     _limit(trainer, config, writer)  # after the line was written

@@ -38,6 +38,7 @@ from trainers.algorithms.ppo import LOSSES, make_networks
 from trainers.build import Built, build
 from trainers.config import ConfigError, NetworkConfig
 from trainers.envs import Envs
+from trainers.episodes import run_episodes
 from trainers.hooks import (
     AdaptBeta,
     Advantage,
@@ -46,7 +47,6 @@ from trainers.hooks import (
     ScaleReward,
     UpdateNormalizer,
 )
-from trainers.hooks.evaluation import run_episodes
 from trainers.normalization import RunningNorm
 from trainers.trainer import Trainer
 

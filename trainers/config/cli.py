@@ -108,6 +108,7 @@ def _parse(argv: list[str]) -> Namespace:
 def _checked(composed: DictConfig) -> TrainConfig:
     config = TrainConfig.from_dict(plain(composed))
     config.env.check_installed()
+    config.eval.check_installed()
     config.logger.check_installed()
     locate(config.run_dir, config.resume)
     return config

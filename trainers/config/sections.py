@@ -101,6 +101,20 @@ class EvalConfig(Section):
     episodes: int = number(10, ge=1)
     seed: int = number(10_000, ge=0, le=2**32 - 1)
     deterministic: bool = True
+    video: bool = False
+
+    def check_installed(self) -> None:
+        """Raise `ConfigError` if films are wanted whose packages, an extra, are not there."""
+        if self.video:
+            check_can_film(self.key("video"))
+
+
+def check_can_film(key: str) -> None:
+    """Raise `ConfigError`, which names `key`, unless films can be written."""
+    if find_spec("av") is None:
+        allowed = "false: PyAV, which writes films, is not installed"
+        hint = "the extra video brings it: pip install -c constraints.txt -e '.[video]'"
+        raise ConfigError(key, True, allowed, hint)
 
 
 @dataclass(frozen=True)

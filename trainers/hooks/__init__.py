@@ -3,6 +3,7 @@
 from trainers.hooks.advantage import Advantage, first_epoch
 from trainers.hooks.checkpointing import Checkpoint
 from trainers.hooks.evaluation import Evaluate
+from trainers.hooks.films import FilmEvaluations
 from trainers.hooks.gradients import AnnealBuffer, AnnealLR, ClipGradNorm, StepLRScheduler
 from trainers.hooks.kl import AdaptBeta, StopEpochs
 from trainers.hooks.limits import EarlyStop, StopAfter
@@ -36,6 +37,7 @@ __all__ = [
     "ClipGradNorm",
     "EarlyStop",
     "Evaluate",
+    "FilmEvaluations",
     "LogEpisodes",
     "LogGradNorm",
     "LogLearningRates",

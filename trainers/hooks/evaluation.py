@@ -5,26 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from tensordict import TensorDict, TensorDictBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type
+from tensordict import TensorDictBase
 
 from trainers import checkpoint
-from trainers.acting import NumpyPolicy
 from trainers.envs import Envs
-from trainers.errors import NonFiniteError
-from trainers.seeding import EVALUATION, episode_seed, own_randomness
+from trainers.episodes import Episodes, evaluation_envs, evaluation_seeds, run_episodes
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
-
-MAX_PARALLEL_EPISODES = 10
-ENDLESS = 100_000  # steps of an episode after which a person may wonder what is going on
 
 
 class Evaluate:
@@ -41,6 +34,9 @@ class Evaluate:
         seed: of the episodes, and of the actions if they are not deterministic.
         deterministic: whether the policy explores.
         best_dir: where the best policy so far is kept; None keeps none.
+
+    Attributes:
+        episodes: of the last evaluation; None if there was none since the run was started.
     """
 
     name = "evaluation"
@@ -57,10 +53,11 @@ class Evaluate:
     ) -> None:
         self.policy = policy
         self.make_envs = make_envs
-        self.seeds = [episode_seed(seed, EVALUATION, episode) for episode in range(episodes)]
+        self.seeds = evaluation_seeds(seed, episodes)
         self.deterministic = deterministic
         self.best_dir = best_dir
         self.best_return = -math.inf
+        self.episodes: Episodes | None = None
         self._last_clock = -1
         self._envs: Envs | None = None
 
@@ -80,11 +77,11 @@ class Evaluate:
     def _evaluate(self, trainer: Trainer) -> None:
         with trainer.stopwatch.paused():
             if self._envs is None:
-                with own_randomness(self.seeds[0]):  # an environment may draw when it is made
-                    self._envs = self.make_envs(min(len(self.seeds), MAX_PARALLEL_EPISODES))
+                self._envs = evaluation_envs(self.make_envs, self.seeds)
             episodes = run_episodes(
                 self.policy, self._envs, self.seeds, deterministic=self.deterministic
             )
+        self.episodes = episodes
         best = float(episodes.returns.mean())
         trainer.metrics.set("eval/episode_return", best)
         trainer.metrics.set("eval/episode_return_std", float(episodes.returns.std()))
@@ -123,63 +120,3 @@ class Evaluate:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.best_return, self._last_clock = state["best_return"], state["last_clock"]
-
-
-class Episodes(NamedTuple):
-    """What became of some episodes, one entry each."""
-
-    returns: np.ndarray
-    """Undiscounted, float64."""
-    lengths: np.ndarray
-    successes: np.ndarray | None
-    """Whether the last step reported ``is_success``; None if no last step said anything."""
-
-
-def run_episodes(
-    policy: torch.nn.Module, envs: Envs, seeds: Sequence[int], *, deterministic: bool = True
-) -> Episodes:
-    """Run one episode for every seed, several at a time; the results in the order of ``seeds``."""
-    returns = np.zeros(len(seeds))
-    lengths = np.zeros(len(seeds), dtype=np.int64)
-    successes = np.zeros(len(seeds), dtype=bool)
-    reported = False
-    # Which episode each environment runs; one that finds none left idles along on its last seed.
-    running: list[int | None] = list(range(envs.num_envs))
-    waiting = list(range(envs.num_envs, len(seeds)))
-    device = next((p.device for p in policy.parameters()), torch.device("cpu"))
-    kind = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
-    training = policy.training
-    policy.eval()
-    with own_randomness(seeds[0]), torch.no_grad(), set_exploration_type(kind):
-        observation = envs.reset(seeds[: envs.num_envs])
-        while any(e is not None for e in running):
-            if deterministic and isinstance(policy, NumpyPolicy):
-                action = policy.act(observation, None)
-            else:
-                tensor = torch.from_numpy(observation).to(device)
-                data = TensorDict({"observation": tensor}, [envs.num_envs])
-                action = policy(data)["action"].cpu().numpy()
-            observation, reward, terminated, truncated = envs.step(action)
-            if not (np.isfinite(reward).all() and np.isfinite(observation).all()):
-                raise NonFiniteError(
-                    f"an observation or a reward is not finite in step {int(lengths.max()) + 1} of "
-                    "an evaluation: the policy was not evaluated"
-                )
-            done = terminated | truncated
-            for env, episode in enumerate(running):
-                if episode is not None:
-                    returns[episode] += reward[env]
-                    lengths[episode] += 1
-                    if done[env]:
-                        if envs.success is not None:
-                            reported, successes[episode] = True, envs.success[env]
-                        running[env] = waiting.pop(0) if waiting else None
-                    elif lengths[episode] == ENDLESS:
-                        logger.warning(
-                            "an episode of the evaluation goes on after %d steps: "
-                            "env.max_episode_steps ends it", ENDLESS,
-                        )  # fmt: skip
-            if done.any():
-                observation = envs.reset([seeds[e or 0] for e in running], done)
-    policy.train(training)
-    return Episodes(returns, lengths, successes if reported else None)

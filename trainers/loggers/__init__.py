@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from trainers.config import LoggerConfig
 from trainers.loggers.jsonl import JsonlLogger
 from trainers.loggers.wandb import WandbLogger
 
-__all__ = ["JsonlLogger", "Logger", "WandbLogger", "make_loggers"]
+__all__ = ["JsonlLogger", "Logger", "VideoLogger", "WandbLogger", "make_loggers"]
 
 
 class Logger(Protocol):
@@ -22,6 +22,13 @@ class Logger(Protocol):
     def write(self, line: Mapping[str, float | int]) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class VideoLogger(Logger, Protocol):
+    """Shows films as well: MP4 files that stay where they are; may raise if it cannot."""
+
+    def write_video(self, name: str, path: Path, frames: int) -> None: ...
 
 
 def make_loggers(

@@ -35,13 +35,22 @@ class TensorboardLogger:
 
     def write(self, line: Mapping[str, float | int]) -> None:
         self._last_line = dict(line)
-        frames = int(line["frames"])
         scalars = [
             Summary.Value(tag=name, simple_value=value)
             for name, value in line.items()
             if name != "frames"
         ]
-        events = [Event(step=frames, summary=Summary(value=scalars))]
+        self._append(int(line["frames"]), Summary(value=scalars))
+
+    def write_video(self, name: str, path: Path, frames: int) -> None:
+        """As an animated picture, since TensorBoard shows no films."""
+        from trainers.films import preview  # torch, for those who film
+
+        picture = Summary.Image(encoded_image_string=preview(path), colorspace=3)
+        self._append(frames, Summary(value=[Summary.Value(tag=name, image=picture)]))
+
+    def _append(self, frames: int, summary: Any) -> None:
+        events = [Event(step=frames, summary=summary)]
         if self._file.end == 0:
             start = Event(step=frames, session_log=SessionLog(status=SessionLog.START))
             events = [Event(file_version="brain.Event:2"), start, *events]

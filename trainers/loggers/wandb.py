@@ -42,6 +42,13 @@ class WandbLogger:
             with self._inert_on_error():
                 self._run.log(dict(line))
 
+    def write_video(self, name: str, path: Path, frames: int) -> None:
+        """Raises what wandb raises: without a film the lines can still be sent."""
+        if self._run is not None:
+            import wandb
+
+            self._run.log({"frames": frames, name: wandb.Video(str(path))})
+
     def close(self) -> None:
         if self._run is not None:
             with self._inert_on_error():

@@ -1,0 +1,17 @@
+"""Evaluate a run's policy: `python scripts/evaluate.py run_dir=RUN which=best episodes=10`."""
+
+import sys
+
+
+def main() -> int:
+    """The exit code: 0 evaluated, 2 wrong input, 1 anything else."""
+    try:
+        from trainers.evaluate import main as run_command_line
+
+        return run_command_line(sys.argv[1:])
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

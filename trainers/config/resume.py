@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trainers.config.composer import STORED, Composer, store
@@ -56,12 +57,17 @@ def _taken_over(stored: TrainConfig) -> dict[str, Any]:
     return values
 
 
-def changes(stored: TrainConfig, config: TrainConfig) -> list[str]:
-    """What `config` changes, a line each; `ConfigError` unless all of it is allowed."""
-    if stored.plugins and not config.plugins:
-        again = f"plugins=[{','.join(stored.plugins)}]"
+def check_plugins(stored: Sequence[str], given: Sequence[str]) -> None:
+    """Raise a `ConfigError` if a run was started with plugins and none are given again."""
+    if stored and not given:
+        again = f"plugins=[{','.join(stored)}]"
         hint = f"add {again}: modules named in a stored file are not imported"
         raise ConfigError("plugins", [], "the plugins that the run was started with", hint)
+
+
+def changes(stored: TrainConfig, config: TrainConfig) -> list[str]:
+    """What `config` changes, a line each; `ConfigError` unless all of it is allowed."""
+    check_plugins(stored.plugins, config.plugins)
     before = leaves(_taken_over(stored) | {"plugins": stored.plugins})
     after = leaves(config.to_dict())
     keys = dict.fromkeys([*before, *after])

@@ -1,0 +1,18 @@
+"""Command lines of key=value that choose no files, read as `scripts/train.py` reads its own."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from trainers.config.composer import composing
+from trainers.config.schema import Section
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def from_arguments(section: type[AnySection], argv: list[str]) -> AnySection:
+    """The section that the arguments spell out; `ConfigError` names the first that is wrong."""
+    with composing() as composer:
+        overrides = composer.parse(argv)
+        composer.jobs(overrides, multirun=False)  # refuses a key with several values
+    return section.from_dict({each.key_or_group: each.value() for each in overrides})

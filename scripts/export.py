@@ -1,0 +1,68 @@
+"""Write a trained policy as one file that acts without this package: observation in, action out.
+
+    python scripts/export.py run_dir=RUN format=onnx|torch_export
+
+    run_dir=RUN           what scripts/train.py left, or a checkpoint in it
+    format=               onnx (the extra export brings what it needs) or torch_export (a .pt2 file)
+    which=best|latest     best by evaluation, which is the default, or the newest checkpoint
+    out=DIR               default: RUN/exports/<which>-<format>; it must not exist yet
+    plugins=[my_pkg.mine] what the run was trained with: modules named in a file are not imported
+
+Exit codes: 0 written and checked, 2 wrong input, 1 anything else.
+"""
+
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from trainers.config import ConfigError
+from trainers.config.arguments import from_arguments
+from trainers.config.export import ExportConfig, ExportError
+from trainers.policies import check_run, load_policy, locate_run
+from trainers.staging import staged
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+
+def main(argv: list[str]) -> int:
+    """The exit code: 0 written and checked, 2 wrong input, 1 it acts differently, 130 Ctrl-C."""
+    if {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return 0
+    try:
+        return run(from_arguments(ExportConfig, argv))
+    except (ConfigError, ExportError) as error:
+        print(f"export.py: {error}", file=sys.stderr)
+        return WRONG_INPUT if isinstance(error, ConfigError) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def run(config: ExportConfig) -> int:
+    """Export as configured; whatever needs no torch is checked first."""
+    config.check_installed()
+    run_dir, out = Path(config.run_dir), _directory(config)
+    check_run(run_dir, config.which, config.plugins)
+    with staged(out) as directory:
+        from trainers.export import export
+
+        loaded = load_policy(run_dir, config.which, config.plugins)
+        with closing(loaded.envs):
+            document = export(loaded, config.format, directory)
+    number, difference = document["check"].values()
+    print(f"written: {out / document['file']}, described in {out / 'policy.json'}")
+    print(f"policy:  {loaded.source}, after {loaded.frames} frames of {loaded.config.env.id}")
+    print(f"checked: in {number} observations its actions are at most {difference:.3g} off")
+    return 0
+
+
+def _directory(config: ExportConfig) -> Path:
+    if config.out is not None:
+        return Path(config.out)
+    place, checkpoint = locate_run(Path(config.run_dir))
+    weights = config.which if checkpoint is None else checkpoint.name
+    return place / "exports" / f"{weights}-{config.format}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

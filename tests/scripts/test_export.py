@@ -1,0 +1,325 @@
+"""Exported policies, as somebody meets them who has nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from helpers import env_config, register_spaces, tiny_ppo, tiny_sac
+from runs import likeliest, some_observations, trained
+from torch import nn
+
+from trainers import export
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "export.py"
+HAS_ONNX = all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs the extra export")
+
+VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,))
+SPACES = {
+    "narrow": gym.spaces.Box(np.float32([-2, 0]), np.float32([-1, 5])),
+    "wide": gym.spaces.Box(np.float64([[-0.3, 0]]), np.float64([[-0.1, 0.7]]), dtype=np.float64),
+    "whole": gym.spaces.Box(0, 10, (2,), np.int64),
+    "endless": gym.spaces.Box(-np.inf, np.inf, (2,)),
+    "choice": gym.spaces.Discrete(5, start=-1),
+}
+IDS = {name: register_spaces(f"Export{name}", VECTOR, space) for name, space in SPACES.items()}
+GOAL = "tests/Goal-v0"
+
+Capture = pytest.CaptureFixture[str]
+
+
+def ppo(name: str, **algo: Any) -> Any:
+    """PPO in one of the spaces, with weights and statistics that make a difference."""
+    env = env_config(IDS.get(name, name))
+    return tiny_ppo(env=env, algo={"lr": 0.1, "lr_schedule": "constant"} | algo)
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "sac": tiny_sac,
+    "sac, own bounds": lambda: tiny_sac(env=env_config(IDS["narrow"], rescale_actions=False)),
+    "ppo, rescaled": lambda: ppo("narrow"),
+    "ppo, clipped only": lambda: tiny_ppo(env=env_config(IDS["narrow"], rescale_actions=False)),
+    "ppo, predicted deviation": lambda: ppo("narrow", predict_std=True),
+    "ppo, float64": lambda: ppo("wide"),
+    "ppo, whole numbers": lambda: ppo("whole"),
+    "ppo, unbounded": lambda: ppo("endless", normalize_observation=False),
+    "ppo, discrete": lambda: ppo("choice"),
+    "ppo, discrete on a trunk": lambda: ppo("choice", shared_trunk=True),
+}
+# Seconds each.
+AS_ONNX = ["sac", "ppo, rescaled", "ppo, whole numbers", "ppo, discrete on a trunk"]
+CASES = [
+    *(pytest.param(kind, "torch_export", id=kind) for kind in KINDS),
+    *(pytest.param(kind, "onnx", id=f"{kind}, onnx", marks=needs_onnx) for kind in AS_ONNX),
+]
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("export_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of PPO; not to be written to."""
+    run_dir = tmp_path_factory.mktemp("ppo") / "run"
+    trained(ppo("narrow"), run_dir)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def exported(script: Any, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was exported of it by torch; not to be written to."""
+    out = tmp_path_factory.mktemp("exported") / "new" / "out"
+    line = [f"run_dir={run}", "format=torch_export", "which=latest", f"out={out}"]
+    assert script.main(line) == 0
+    return out
+
+
+def act(directory: Path, observations: np.ndarray) -> np.ndarray:
+    """What the exported policy does."""
+    if (directory / "policy.pt2").exists():
+        policy = torch.export.load(directory / "policy.pt2").module()
+        return policy(torch.from_numpy(observations)).numpy()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(directory / "policy.onnx")
+    return session.run(None, {"observation": observations})[0]
+
+
+def document(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "policy.json").read_text(), parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_it_acts_as_the_environment_would_have_been_told(
+    kind: str, form: str, script: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    built = trained(KINDS[kind](), tmp_path / "run")
+    out = tmp_path / "out"
+    arguments = [f"run_dir={tmp_path}/run", f"format={form}", f"out={out}"]
+    assert script.main(arguments) == 0
+    said = capsys.readouterr()
+    assert (said.err, len(said.out.splitlines())) == ("", 3)
+    envs = built.trainer.collector.envs
+    observations = some_observations(envs.num_observations, 1_000)
+    actions = likeliest(built.policy, observations)
+    told = np.concatenate([envs._prepared(action[None]) for action in actions])
+    assert len(np.unique(told)) > 1
+    for number in (1, 2, 1_000):
+        exported = act(out, observations[:number])
+        assert exported.dtype == envs.action_space.dtype
+        np.testing.assert_allclose(exported, told[:number], rtol=1e-5, atol=1e-5)
+        assert all(envs.action_space.contains(action) for action in exported)
+    assert {path.name for path in out.iterdir()} == {document(out)["file"], "policy.json"}
+
+
+def test_the_description_of_boxes(exported: Path) -> None:
+    told = document(exported)
+    layout = [
+        {"part": "observation", "start": 0, "end": 3, "space": "Box(-inf, inf, (3,), float32)"}
+    ]
+    assert told["inputs"] == [
+        {
+            "name": "observation", "shape": ["batch", 3], "dtype": "float32",
+            "low": None, "high": None, "layout": layout,
+        }
+    ]  # fmt: skip
+    assert told["outputs"] == [
+        {
+            "name": "action", "shape": ["batch", 2], "dtype": "float32",
+            "low": [-2.0, 0.0], "high": [-1.0, 5.0], "clipped": True,
+        }
+    ]  # fmt: skip
+    assert (told["env_id"], told["algo"], told["frames"]) == (IDS["narrow"], "ppo", 48)
+    assert told["weights"] == "0000000048-0000000012"
+    assert told["check"]["observations"] == 1_000
+    assert 0 <= told["check"]["largest_difference"] < 1e-5
+    assert told["versions"]["torch"] == torch.__version__
+
+
+def test_the_description_of_parts_and_choices(script: Any, tmp_path: Path) -> None:
+    trained(ppo(GOAL), tmp_path / "goal")
+    trained(ppo("choice"), tmp_path / "choice")
+    for name in ("goal", "choice"):
+        assert script.main([f"run_dir={tmp_path / name}", "format=torch_export"]) == 0
+    goal = document(tmp_path / "goal" / "exports" / "best-torch_export")
+    assert [(e["part"], e["start"], e["end"]) for e in goal["inputs"][0]["layout"]] == [
+        ("observation['achieved_goal']", 0, 2),
+        ("observation['desired_goal']", 2, 4),
+        ("observation['observation'][0]", 4, 6),
+        ("observation['observation'][1]", 6, 9),
+    ]
+    assert goal["inputs"][0]["layout"][3]["space"] == "Discrete(3)"
+    assert goal["inputs"][0]["low"] == [None] * 6 + [0.0] * 3
+    choice = document(tmp_path / "choice" / "exports" / "best-torch_export")
+    assert choice["outputs"] == [
+        {"name": "action", "shape": ["batch"], "dtype": "int64", "low": -1, "high": 3}
+    ]
+
+
+@needs_onnx
+def test_names_and_shapes_are_those_in_the_file(script: Any, run: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    assert script.main([f"run_dir={run}", "format=onnx", f"out={tmp_path}/out"]) == 0
+    told = document(tmp_path / "out")
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "policy.onnx")
+    there = [*session.get_inputs(), *session.get_outputs()]
+    for one, other in zip(there, [*told["inputs"], *told["outputs"]], strict=True):
+        assert (one.name, one.shape) == (other["name"], other["shape"])
+        assert one.type == "tensor(float)"
+
+
+@pytest.mark.parametrize("form", ["torch_export", pytest.param("onnx", marks=needs_onnx)])
+def test_the_lines_in_the_description_need_nothing_of_ours(
+    form: str, script: Any, run: Path, exported: Path, tmp_path: Path
+) -> None:
+    out, foreign = exported, {"trainers", "tensordict", "torchrl"}
+    if form == "onnx":
+        out, foreign = tmp_path / "out", foreign | {"torch"}
+        assert script.main([f"run_dir={run}", "format=onnx", f"out={out}"]) == 0
+    lines = document(out)["usage"]
+    assert len(lines) <= 5
+    lines += ["import sys", f"print(*action.shape, *({foreign} & set(sys.modules)))"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=out,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 2\n"
+
+
+def test_a_file_holds_nothing_of_this_machine_and_only_the_actor(exported: Path) -> None:
+    program = torch.export.load(exported / "policy.pt2")
+    names = [name for name, _ in program.named_parameters()]
+    assert len(names) == 5  # two layers, a deviation
+    for tensor in program.state_dict.values():
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
+    content = (exported / "policy.pt2").read_bytes()
+    assert str(SCRIPT.parents[1]).encode() not in content
+
+
+class Careless(export.EnvPolicy):
+    """Forgets to clip."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.clip = False
+
+
+class Rigid(export.EnvPolicy):
+    """Does not know of the normaliser."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.mode.net[0][0][0] = nn.Identity()
+
+
+@pytest.mark.parametrize("wrong", [Careless, Rigid])
+def test_a_file_that_acts_differently_is_an_error(
+    wrong: Any,
+    script: Any,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    monkeypatch.setattr(export, "EnvPolicy", wrong)
+    assert script.main([f"run_dir={run}", "format=torch_export", f"out={tmp_path}/new/out"]) == 1
+    said = capsys.readouterr()
+    assert "export.py: the exported policy differs from the original by " in said.err
+    assert len(said.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_input_is_named_before_torch_is_loaded(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "empty").mkdir()
+    cases = {
+        f"run_dir={run}": "format: got null, expected a value",
+        f"run_dir={run} format=onxx": 'format: got "onxx", expected onnx or torch_export; did you',
+        f"run_dir={run} format=torch_export wich=best": "did you mean which?",
+        f"run_dir={run} format=torch_export which=last": "did you mean latest?",
+        f"run_dir={run} format=torch_export plugins=mine": "write plugins=[mine]",
+        f"run_dir={run} format=onnx,torch_export": "format: got",
+        f"run_dir={run} --which": 'command line: got "--which", expected key=value',
+        "format=torch_export": "run_dir: got null, expected a value",
+        f"run_dir={tmp_path}/empty format=torch_export": "it has no config.yaml",
+        f"run_dir={tmp_path}/nowhere format=torch_export": "there is no such directory",
+        f"run_dir={run} format=torch_export out={tmp_path}/full": "a path where nothing is yet",
+        f"run_dir={run} format=torch_export out={tmp_path}/file/x": "out: got",
+    }
+    source = f"""
+import sys, runpy
+for line in {list(cases)!r}:
+    sys.argv = [{str(SCRIPT)!r}, *line.split()]
+    try:
+        runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+    except SystemExit as stop:
+        assert stop.code == 2, (line, stop.code)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        capture_output=True, text=True, cwd=tmp_path / "empty", timeout=60,
+        env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert len(said) == len(cases), done.stderr
+    for line, expected in zip(said, cases.values(), strict=True):
+        assert line.startswith("export.py: ")
+        assert expected in line
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "file", "full"]
+    assert not (run / "exports").exists()
+
+
+def test_a_format_that_is_not_installed(
+    script: Any, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("trainers.config.export.find_spec", lambda name: None)
+    assert script.main([f"run_dir={run}", "format=onnx"]) == 2
+    assert "pip install -c constraints.txt -e '.[export]'" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_left_as_it_is(script: Any, run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    (checkpoint,) = (copied / "checkpoints").iterdir()
+    assert script.main([f"run_dir={checkpoint}", "format=torch_export"]) == 0
+    out = copied / "exports" / f"{checkpoint.name}-torch_export"
+    assert document(out)["weights"] == checkpoint.name
+    (before,) = (run / "checkpoints").iterdir()
+    assert {p.name for p in checkpoint.iterdir()} == {p.name for p in before.iterdir()}
+
+
+def test_help_names_every_key(script: Any, capsys: Capture) -> None:
+    assert script.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for key in script.ExportConfig.__dataclass_fields__:
+        assert f"    {key}=" in text

@@ -1,0 +1,38 @@
+"""Directories that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from trainers.config import ConfigError
+
+
+@contextmanager
+def staged(out: Path, key: str = "out") -> Iterator[Path]:
+    """A directory to write to that becomes ``out`` at the end; if anything fails, nothing stays.
+
+    Raises:
+        ConfigError: ``out`` exists, or cannot be made; it names ``key``.
+    """
+    if out.exists():
+        raise ConfigError(key, str(out), "a path where nothing is yet")
+    staging = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    missing = [path for path in out.parents if not path.exists()]
+    try:
+        try:
+            staging.mkdir(parents=True)
+        except OSError as error:
+            allowed = "a directory that can be made"
+            raise ConfigError(key, str(out), allowed, error.strerror) from error
+        yield staging
+        staging.rename(out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        for path in missing:
+            with suppress(OSError):  # never made, or others have put something there
+                path.rmdir()
+        raise

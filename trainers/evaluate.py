@@ -76,11 +76,13 @@ def _run(config: EvaluateConfig) -> int:
         "seed": seed,
         "deterministic": config.deterministic,
         **_results(episodes),
+        "video": None,
     }
     _print_table(report)
-    filmed = config.video and _filmed(loaded, episodes, video)
-    report["video"] = os.path.relpath(video, results.parent) if filmed else None
-    _write(results, json.dumps(report, indent=1) + "\n")
+    _write(results, report)
+    filmed = config.video and _filmed(loaded, episodes, video)  # takes longer than all else
+    if filmed:
+        _write(results, report | {"video": os.path.relpath(video, results.parent)})
     print(f"results in {results}" + (f", film of episode 0 in {video}" if filmed else ""))
     return FAILED if config.video and not filmed else FINE
 
@@ -169,9 +171,9 @@ def _filmed(loaded: LoadedPolicy, episodes: Episodes, path: Path) -> bool:
     return True
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, report: dict[str, Any]) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.partial")
-    staged.write_text(text)
+    staged.write_text(json.dumps(report, indent=1) + "\n")
     staged.replace(path)

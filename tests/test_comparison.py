@@ -20,7 +20,7 @@ def state(**changes: Any) -> dict[str, Any]:
         "clock": {"frames": 10},
         "phases": [{"loss": {"weight": torch.ones(3)}, "optimizers": [{"lr": 0.1}]}],
         "collector": {"steps": [3], "observation": torch.tensor([1.0, math.nan])},
-        "hooks": {"replay": {"frames": table(2.0)}, "logs": {"seconds": 3.0}},
+        "hooks": {"replay": {"frames": table(2.0)}, "metrics": {"logs": {"bytes": 3}}},
         "metrics": {"latest": {"a": math.nan, "b": math.inf}},
         "stopwatch": {"seconds": 12.0},
         "random": {"torch": torch.arange(4)},
@@ -76,6 +76,8 @@ def test_equal_runs_may_take_different_times(tmp_path: Path) -> None:
         ({"hooks": {"replay": {"frames": table(2.5)}}}, "hook replay", "up to 0.5 apart"),
         ({"hooks": {}}, "hook replay", "/hooks/replay/frames/x is only in the first"),
         ({"random": {"torch": torch.arange(5)}}, "random numbers", "torch.int64 [4]"),
+        ({"random": {"torch": 4}}, "random numbers", "/random/torch: tensor"),
+        ({"collector": {"seconds_left": 3.0}}, "environments", "only in the second"),
         (
             {"collector": {"steps": [3], "observation": torch.tensor([1.0, 2.0])}},
             "environments",
@@ -112,6 +114,18 @@ def test_the_best_policy_counts(tmp_path: Path) -> None:
     for path, weight in ((one, 1.0), (two, 2.0)):
         checkpoint.save(path / "best", {"policy": {"weight": torch.tensor(weight)}})
     assert differences(one, two)["best policy"] == ["/policy/weight: 1 of 1 numbers, up to 1 apart"]
+
+
+def test_a_best_policy_that_is_not_there_is_a_difference(tmp_path: Path) -> None:
+    one, two = (run(tmp_path / name, state(), LINE) for name in "12")
+    checkpoint.save(two / "best", {"policy": {}})
+    assert differences(one, two)["best policy"] == ["only the second has one"]
+
+
+def test_zeros_of_another_sign_differ(tmp_path: Path) -> None:
+    one = run(tmp_path / "1", state(random={"torch": torch.tensor(0.0), "x": 0.0}), LINE)
+    two = run(tmp_path / "2", state(random={"torch": torch.tensor(-0.0), "x": -0.0}), LINE)
+    assert len(differences(one, two)["random numbers"]) == 2
 
 
 def test_a_run_without_a_checkpoint(tmp_path: Path) -> None:

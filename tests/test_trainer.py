@@ -890,3 +890,31 @@ def test_what_another_collector_brings_is_looked_at(key: Any) -> None:
         trainer.train()
     assert len(stored) == 1
     assert "rollout" in caught.value.evidence
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"exp_avg": torch.ones(2)}, "exp_avg of parameter 0 has shape"),
+        ({"exp_avg_sq": torch.ones(9, 9)}, "exp_avg_sq of parameter 0 has shape"),
+    ],
+)
+def test_moments_of_another_shape_are_refused(change: dict[str, Any], told: str) -> None:
+    """Fused steps would write past their ends."""
+    loss = Constant()
+    phase = Phase(loss, Adam(loss.parameters(), fused=True))
+    phase.backward(loss(Rollouts().rollout()))
+    phase.step()
+    state = copy.deepcopy(phase.state_dict())
+    state["optimizers"][0]["state"][0] |= change
+    with pytest.raises(ValueError, match=told):
+        phase.load_state_dict(state)
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, "many", None])
+def test_a_clock_that_makes_no_sense_is_refused(value: Any) -> None:
+    trainer = make_trainer()
+    state = trainer.state_dict()
+    state["clock"]["updates"] = value
+    with pytest.raises(ValueError, match="the clock's updates is"):
+        trainer.load_state_dict(state)

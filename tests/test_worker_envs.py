@@ -17,6 +17,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from trainers.config import ConfigError
+from trainers.single_env import EpisodeRecorder
 from trainers.sync_envs import SyncEnvs
 from trainers.worker_envs import WorkerEnvs
 
@@ -232,3 +233,50 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_an_error_leaves_no_answers_behind(workers: Any, tmp_path: Path) -> None:
+    """They would be taken for those to the next request."""
+    envs, others = workers(3), SyncEnvs([Walk] * 3)
+    for each in (envs, others):
+        each.reset(seed=[1, 2, 3])
+    (tmp_path / "step").write_text("refuse")
+    with pytest.raises(ConfigError):
+        envs.step(np.ones((3, 1), np.float32))
+    for each in (envs, others):
+        each.reset(seed=[4, 5, 6])
+    ours, theirs = (each.step(np.ones((3, 1), np.float32)) for each in (envs, others))
+    assert np.array_equal(ours[0], theirs[0])
+
+
+def test_one_that_dies_between_two_steps_has_lost_its_episode_too(workers: Any) -> None:
+    envs = workers()
+    envs.reset(seed=[1, 2])
+    before = envs.step(np.ones((2, 1), np.float32))[0]
+    envs.processes[0].kill()
+    assert len(envs.call("close")) == 2  # as a checkpoint asks for the open episodes
+    observation, reward, _, truncated, _ = envs.step(np.ones((2, 1), np.float32))
+    assert truncated.tolist() == [True, False]
+    assert reward[0] == 0.0
+    assert np.array_equal(observation[0], before[0])
+    assert observation[1, 1] == 2.0
+
+
+def test_what_was_replayed_is_what_is_observed(tmp_path: Path) -> None:
+    makers = [partial(_recorded, tmp_path if index == 0 else None, index) for index in range(2)]
+    envs = WorkerEnvs(makers, 20.0, 3)
+    try:
+        actions = np.full((3, 1), 0.25)
+        episodes = [{"seed": 1, "actions": actions}, {"seed": 2, "actions": actions[:1]}]
+        replayed = envs.replay(episodes)
+        assert replayed[:, 1].tolist() == [3.0, 1.0]
+        (tmp_path / "step").write_text("die")
+        observation, _, _, truncated, _ = envs.step(np.ones((2, 1), np.float32))
+        assert truncated.tolist() == [True, False]
+        assert np.array_equal(observation[0], replayed[0])
+    finally:
+        envs.close()
+
+
+def _recorded(orders: Path | None, index: int) -> gym.Env:
+    return EpisodeRecorder(Walk(orders), index)

@@ -66,14 +66,14 @@ def save(path: str | Path, state: Mapping[str, Any], previous: Path | None = Non
     staged.mkdir(parents=True)
     try:
         files = _save_rows(rows, staged, previous)
-        (staged / _TENSORS).write_bytes(serialized(_without_aliases(tensors)))
-        # allow_nan: an infinite best return so far is a legitimate state.
-        (staged / _STATE).write_text(json.dumps(document))
-        files |= {name: _fingerprint(staged / name) for name in (_TENSORS, _STATE)}
+        contents = {
+            _TENSORS: serialized(_without_aliases(tensors)),
+            # allow_nan: an infinite best return so far is a legitimate state.
+            _STATE: json.dumps(document).encode(),
+        }
+        files |= {name: _write(staged / name, content) for name, content in contents.items()}
         manifest = {"files": files, "sha256": _hash_of(files)}
-        (staged / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for name in (_TENSORS, _STATE, _MANIFEST):
-            _sync(staged / name)
+        _write(staged / _MANIFEST, json.dumps(manifest, indent=1).encode())
         _sync(staged)
         staged.rename(path)
         _sync(path.parent)
@@ -247,10 +247,18 @@ def _save_rows(all_rows: list[Rows], staged: Path, previous: Path | None) -> _Fi
                     os.link(previous / name, staged / name)
                     files[name] = before[name]
                     continue
-            (staged / name).write_bytes(content)
-            _sync(staged / name)
-            files[name] = _fingerprint(staged / name)
+            files[name] = _write(staged / name, content)
     return files
+
+
+def _write(path: Path, content: bytes) -> dict[str, Any]:
+    """A file on the disk, read back; its fingerprint is that of what it should hold."""
+    path.write_bytes(content)
+    _sync(path)
+    fingerprint = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    if _fingerprint(path) != fingerprint:
+        raise OSError(f"{path} does not hold what was written to it")
+    return fingerprint
 
 
 def _holds(path: Path, content: bytes) -> bool:

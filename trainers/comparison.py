@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from trainers.hooks.checkpointing import checkpoints
 from trainers.segments import Rows
 
 # What differs between equal runs: the time they took, and the length of a log with it.
-_VOLATILE = ("/stopwatch/", "/seconds", "/time/", "/logs/")
+_VOLATILE = re.compile(
+    r"/stopwatch/|/hooks/metrics/(window/seconds|logs/)|/metrics/[a-z]+/(\d+/)?time/"
+)
 
 
 def differences(one: Path, two: Path) -> dict[str, list[str]]:
@@ -28,9 +31,15 @@ def differences(one: Path, two: Path) -> dict[str, list[str]]:
     found = {"metrics.jsonl": _between_lines(one, two)}
     found |= _between_states(_newest(one), _newest(two))
     if (one / "best").exists() or (two / "best").exists():
-        best = _between_states(*(checkpoint.load(each / "best") for each in (one, two)))
-        found["best policy"] = [each for differing in best.values() for each in differing]
+        found["best policy"] = _between_best(one / "best", two / "best")
     return found
+
+
+def _between_best(one: Path, two: Path) -> list[str]:
+    if not (one.exists() and two.exists()):
+        return [f"only the {'first' if one.exists() else 'second'} has one"]
+    found = _between_states(checkpoint.load(one), checkpoint.load(two))
+    return [each for differing in found.values() for each in differing]
 
 
 def _newest(run_dir: Path) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def _between_states(one: dict[str, Any], two: dict[str, Any]) -> dict[str, list[
     left, right = dict(_leaves(one)), dict(_leaves(two))
     found: dict[str, list[str]] = {}
     for path in dict.fromkeys([*left, *right]):
-        if any(part in path for part in _VOLATILE):
+        if is_volatile(path):
             continue
         differing = found.setdefault(_component(path), [])
         if path not in left or path not in right:
@@ -76,6 +85,11 @@ def _between_states(one: dict[str, Any], two: dict[str, Any]) -> dict[str, list[
         elif (how := _difference(left[path], right[path])) is not None:
             differing.append(f"{path}: {how}")
     return found
+
+
+def is_volatile(path: str) -> bool:
+    """Whether equal runs may differ in what a state has at ``path``."""
+    return _VOLATILE.match(path) is not None
 
 
 def _component(path: str) -> str:
@@ -103,14 +117,15 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _difference(one: Any, two: Any) -> str | None:
-    if not isinstance(one, (Tensor, np.ndarray)):
-        same = one == two or (one != one and two != two)  # what is not a number equals nothing
+    arrays = [isinstance(each, (Tensor, np.ndarray)) for each in (one, two)]
+    if not all(arrays):
+        same = not any(arrays) and repr(one) == repr(two)  # which tells -0.0 from 0.0
         return None if same else f"{one!r:.60}, {two!r:.60}"
-    one, two = torch.as_tensor(one), torch.as_tensor(two)
+    one, two = (torch.as_tensor(each).contiguous() for each in (one, two))
     if one.dtype != two.dtype or one.shape != two.shape:
         return f"{one.dtype} {list(one.shape)}, {two.dtype} {list(two.shape)}"
-    differing = ~((one == two) | (one != one) & (two != two))
-    if not differing.any():
+    if torch.equal(*(each.reshape(-1).view(torch.uint8) for each in (one, two))):
         return None
-    apart = (one.double() - two.double()).abs().max().item()
-    return f"{int(differing.sum())} of {one.numel()} numbers, up to {apart:.3g} apart"
+    apart = (one.double() - two.double()).abs().nan_to_num(torch.inf).max().item()
+    differing = int((~((one == two) | (one != one) & (two != two))).sum())
+    return f"{differing} of {one.numel()} numbers, up to {apart:.3g} apart"

@@ -155,6 +155,7 @@ class Phase:
         if isinstance(self.loss, torch.nn.Module):
             self.loss.load_state_dict(state["loss"])
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            _check_moments(optimizer, optimizer_state)
             optimizer.load_state_dict(optimizer_state)
 
 
@@ -193,6 +194,19 @@ def total_norm(gradients: Sequence[Tensor]) -> Tensor:
         return as_tensor(np.float32(math.sqrt(sum(float(each.dot(each)) for each in flat))))
     norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+
+
+def _check_moments(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Torch takes moments of any shape, and its fused steps write past their ends."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, moments in state["state"].items():
+        for name, value in moments.items():
+            expected = parameters[number].shape
+            if isinstance(value, Tensor) and name != "step" and value.shape != expected:
+                raise ValueError(
+                    f"{name} of parameter {number} has shape {list(value.shape)} in the state of "
+                    f"the optimizer, expected {list(expected)}"
+                )
 
 
 def _terms(losses: TensorDictBase) -> list[Tensor]:

@@ -12,7 +12,16 @@ import torch
 
 How = Literal["exact", "statistical", "fresh", "dropped"]
 
-_PACKAGES = ("torch", "torchrl", "tensordict", "numpy", "gymnasium", "mujoco", "envpool")
+_PACKAGES = (
+    "trainers",
+    "torch",
+    "torchrl",
+    "tensordict",
+    "numpy",
+    "gymnasium",
+    "mujoco",
+    "envpool",
+)
 _COSTS = {
     "threads": "sums of floats are taken in another order",
     "device": "random numbers and sums of floats differ",
@@ -40,7 +49,8 @@ def restored(component: str, owner: Any) -> Restored:
 
     It says so by an attribute ``restored``, ``(how, why)``.
     """
-    how, why = getattr(owner, "restored", ("exact", ""))
+    said = getattr(owner, "restored", None)
+    how, why = said if isinstance(said, tuple) and len(said) == 2 else ("exact", "")
     return Restored(component, how, why)
 
 

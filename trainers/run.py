@@ -172,9 +172,13 @@ def _resume(built: Built, source: Path, run_dir: Path) -> None:
         )
     for later in checkpoints(directory):
         if checkpoint is None or later.name > checkpoint.name:
-            # Damaged, or of the run as it went before: the frames will be gone through again.
-            logger.warning("%s is dropped: the run goes on from before it", later)
-            shutil.rmtree(later)
+            # The frames will be gone through again.
+            logger.warning("%s is passed over: the run goes on from before it", later)
+            if source == run_dir:  # damaged, or perhaps only not to be read just now
+                shutil.rmtree(later.with_name(f"damaged-{later.name}"), ignore_errors=True)
+                later.rename(later.with_name(f"damaged-{later.name}"))
+            else:  # of the run as it went before
+                shutil.rmtree(later)
 
 
 def _keep_evidence(error: NonFiniteError, trainer: Trainer, run_dir: Path) -> None:

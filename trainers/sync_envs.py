@@ -60,6 +60,11 @@ class SyncEnvs:
         """The results of a method of each."""
         return tuple(env.get_wrapper_attr(name)(*arguments) for env in self.envs)
 
+    def replay(self, episodes: Sequence[dict[str, Any]]) -> np.ndarray:
+        """Bring each to where its episode was; returns the observations there."""
+        self._observation = np.stack(self.call("replay_episode", episodes)).astype(np.float32)
+        return self._observation.copy()
+
     def close(self) -> None:
         """Close all of them."""
         for env in self.envs:

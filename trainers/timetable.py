@@ -144,7 +144,7 @@ class Timetable:
                 found.append(restored(f"hook {name}", owner))
             else:
                 found.append(Restored(f"hook {name}", "fresh", "the checkpoint knows none"))
-        for name in state.keys() - owners.keys():
+        for name in sorted(state.keys() - owners.keys()):
             found.append(Restored(f"hook {name}", "dropped", "this run has none"))
         return found
 

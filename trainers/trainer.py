@@ -355,7 +355,10 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any]) -> list[Restored]:
         for key in _CLOCK:
-            setattr(self, key, state["clock"][key])
+            value = state["clock"][key]
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"the clock's {key} is {value!r}, expected a whole number from 0")
+            setattr(self, key, value)
         for phase, phase_state in zip(self.phases, state["phases"], strict=True):
             phase.load_state_dict(phase_state)
         rollout = state["rollout"]

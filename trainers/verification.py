@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +47,13 @@ def checked(overrides: Sequence[str]) -> list[str]:
     if len(plan.configs) != 1:
         raise ConfigError("command line", list(overrides), "a single run")
     (config,) = plan.configs
-    if any(override.startswith("checkpoint.interval=") for override in overrides):
+    if any("checkpoint" in override for override in overrides):
+        if config.checkpoint.interval == 0:
+            allowed = "above 0: a run without checkpoints cannot go on"
+            raise ConfigError("checkpoint.interval", 0, allowed)
         return list(overrides)
-    return [*overrides, f"checkpoint.interval={max(1, config.total_frames // _SHARE)}"]
+    frames = min(config.total_frames, config.stop_at or config.total_frames)
+    return [*overrides, f"checkpoint.interval={max(1, frames // _SHARE)}"]
 
 
 def run_straight(overrides: Sequence[str], run_dir: Path) -> Straight:
@@ -58,8 +64,7 @@ def run_straight(overrides: Sequence[str], run_dir: Path) -> Straight:
     """
     begin = time.monotonic()
     run = _Run(overrides, run_dir)
-    while not checkpoints(run_dir / "checkpoints") and run.is_alive:
-        time.sleep(_POLL_S)
+    run.await_training()
     started = time.monotonic()
     run.finish()
     return Straight(run_dir, started - begin, time.monotonic() - started)
@@ -71,20 +76,24 @@ def run_killed(
     """Train with so many SIGKILLs at random instants, and to the end; where each of them struck.
 
     Raises:
-        RuntimeError: it failed in another way.
+        RuntimeError: it failed in another way, or was never continued from a checkpoint: it ended
+            before it could be killed.
     """
     dice, struck = random.Random(seed), []
     while len(struck) < kills:
+        # On average the kills fall evenly on what is left to train.
         run = _Run(overrides, run_dir)
+        run.await_training()
         left = 1.0 - _saved_frames(run_dir) / max(1, _saved_frames(straight.run_dir))
         share = dice.uniform(0.0, 2.0 * left / (kills - len(struck) + 1))
-        delay_s = straight.start_up_s + share * straight.training_s
-        if not run.outlives(delay_s):
+        if not run.outlives(share * straight.training_s):
             run.finish()  # it was at its end before
             break
         run.kill()
         struck.append(_where(run_dir))
     _Run(overrides, run_dir).finish()
+    if "resumed from" not in (run_dir / "train.log").read_text():
+        raise RuntimeError("the run was never continued from a checkpoint: let it train for longer")
     return struck
 
 
@@ -93,6 +102,8 @@ class _Run:
 
     def __init__(self, overrides: Sequence[str], run_dir: Path) -> None:
         self.run_dir = run_dir
+        log = run_dir / "train.log"
+        self._log_bytes = log.stat().st_size if log.exists() else 0
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # for as long as it runs
         self._process = subprocess.Popen(
             [sys.executable, str(TRAIN), *overrides, f"run_dir={run_dir}", "resume=auto"],
@@ -100,10 +111,23 @@ class _Run:
             stderr=self._said,
             process_group=0,  # of its own, that can be killed whole
         )
+        # Even if this process is interrupted.
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        with suppress(ProcessLookupError):
+            if self.is_alive:
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    def await_training(self) -> None:
+        """Wait until it has said what it begins with."""
+        log = self.run_dir / "train.log"
+        while self.is_alive and (log.stat().st_size if log.exists() else 0) <= self._log_bytes:
+            time.sleep(_POLL_S)
 
     def outlives(self, seconds: float) -> bool:
         try:

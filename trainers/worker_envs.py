@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import gymnasium as gym
@@ -53,12 +54,13 @@ class WorkerEnvs:
         self._timeout_s = timeout_s
         self._restarts_left = restarts
         self._closed = False
+        self._cut: set[int] = set()  # replaced since the last step: their episodes are over
         self.processes: list[Any] = [None] * len(makers)
         self._pipes: list[Any] = [None] * len(makers)
         for index in range(len(makers)):
             self._start(index)
         try:
-            spaces = self._answer(0, ("spaces",))
+            spaces = self._answers({0: ("spaces",)})[0]
         except BaseException:
             self.close()
             raise
@@ -76,6 +78,7 @@ class WorkerEnvs:
         requests = {index: ("reset", seed[index]) for index in range(number) if mask[index]}
         for index, answer in self._answers(requests).items():
             observation[index] = answer
+            self._cut.discard(index)
         self._observation = observation
         return observation, {}
 
@@ -87,7 +90,8 @@ class WorkerEnvs:
     def step_async(self, actions: np.ndarray) -> None:
         """Have a step of each begun."""
         for index, action in enumerate(actions):
-            self._ask(index, ("step", action))
+            if index not in self._cut:
+                self._ask(index, ("step", action))
 
     def step_wait(
         self,
@@ -98,14 +102,13 @@ class WorkerEnvs:
         reward = np.zeros(number)
         terminated, truncated = np.zeros(number, bool), np.zeros(number, bool)
         infos: dict[str, Any] = {}
-        deadline = time.monotonic() + self._timeout_s
-        for index in range(number):
-            try:
-                answer = self._receive(index, deadline)
-            except _LostError as loss:
-                self._replace(index, loss)
-                truncated[index] = True
-                continue
+        asked = [index for index in range(number) if index not in self._cut]
+        answers, lost = self._receive_all(asked, self._timeout_s)
+        for index, loss in lost.items():
+            self._replace(index, loss)
+        truncated[[*self._cut, *lost]] = True
+        self._cut.clear()
+        for index, answer in answers.items():
             observation[index], reward[index], terminated[index], truncated[index] = answer[:4]
             if answer[4] is not None:
                 infos.setdefault("is_success", np.zeros(number, bool))[index] = answer[4]
@@ -115,7 +118,18 @@ class WorkerEnvs:
     def call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
         """The results of a method of each."""
         requests = dict.fromkeys(range(len(self.processes)), ("call", name, arguments))
-        return tuple(self._answers(requests).values())
+        return tuple(self._answers(requests, cuts=True).values())
+
+    def replay(self, episodes: Sequence[dict[str, Any]]) -> np.ndarray:
+        """Bring each to where its episode was; returns the observations there."""
+        steps = max(0 if e["actions"] is None else len(e["actions"]) for e in episodes)
+        requests = {
+            index: ("call", "replay_episode", ({index: episode},))
+            for index, episode in enumerate(episodes)
+        }
+        answers = self._answers(requests, timeout_s=(1 + steps) * self._timeout_s)
+        self._observation = np.array(list(answers.values()), np.float32)
+        return self._observation.copy()
 
     def close(self) -> None:
         """End the environments and the workers, and wait for them; those that hang are killed."""
@@ -130,8 +144,7 @@ class WorkerEnvs:
         deadline = time.monotonic() + _GRACE_S
         for process, pipe in zip(self.processes, self._pipes, strict=True):
             process.join(max(0.0, deadline - time.monotonic()))
-            process.kill()
-            process.join()
+            _kill(process)
             pipe.close()
 
     # ------------------------------------------------------------------ workers
@@ -152,8 +165,7 @@ class WorkerEnvs:
         process = self.processes[index]
         process.join(0.2)
         cause = str(loss) if process.is_alive() else _cause_of_death(process.exitcode)
-        process.kill()
-        process.join()
+        _kill(process)
         self._pipes[index].close()
         if self._restarts_left < 1:
             raise RuntimeError(
@@ -167,27 +179,47 @@ class WorkerEnvs:
         )  # fmt: skip
         self._start(index)
 
-    def _answers(self, requests: dict[int, Any]) -> dict[int, Any]:
-        """Ask all of them at once; those that are lost over it are replaced and asked again."""
-        for index, request in requests.items():
-            self._ask(index, request)
-        deadline = time.monotonic() + self._timeout_s
-        answers = {}
-        for index, request in requests.items():
+    def _answers(
+        self, requests: dict[int, Any], cuts: bool = False, timeout_s: float | None = None
+    ) -> dict[int, Any]:
+        """Ask all of them at once; those that are lost over it are replaced and asked again.
+
+        ``cuts``: the episode of one that is replaced is over, which the next step will tell.
+        """
+        answers: dict[int, Any] = {}
+        while len(answers) < len(requests):
+            asked = [index for index in requests if index not in answers]
+            for index in asked:
+                self._ask(index, requests[index])
+            found, lost = self._receive_all(asked, timeout_s or self._timeout_s)
+            answers |= found
+            for index, loss in lost.items():
+                self._replace(index, loss)
+                if cuts:
+                    self._cut.add(index)
+        return {index: answers[index] for index in requests}
+
+    def _receive_all(
+        self, asked: Sequence[int], timeout_s: float
+    ) -> tuple[dict[int, Any], dict[int, _LostError]]:
+        """The answers, and those that are lost; an error only when every answer is in.
+
+        One that stayed in its pipe would be taken for the answer to the next request.
+        """
+        deadline = time.monotonic() + timeout_s
+        answers: dict[int, Any] = {}
+        lost: dict[int, _LostError] = {}
+        first: Exception | None = None
+        for index in asked:
             try:
                 answers[index] = self._receive(index, deadline)
             except _LostError as loss:
-                self._replace(index, loss)
-                answers[index] = self._answer(index, request)
-        return answers
-
-    def _answer(self, index: int, request: Any) -> Any:
-        while True:
-            self._ask(index, request)
-            try:
-                return self._receive(index, time.monotonic() + self._timeout_s)
-            except _LostError as loss:
-                self._replace(index, loss)
+                lost[index] = loss
+            except Exception as error:
+                first = first or error
+        if first is not None:
+            raise first
+        return answers, lost
 
     def _ask(self, index: int, request: Any) -> None:
         with suppress(OSError):  # it is dead, which shows when its answer is waited for
@@ -209,6 +241,15 @@ class _LostError(Exception):
     """A worker does not answer any more."""
 
 
+def _kill(process: Any) -> None:
+    """With all that it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it is dead, or has not come as far as to lead a group of its own
+        process.kill()
+    process.join()
+
+
 def _cause_of_death(code: int | None) -> str:
     if code is not None and code < 0:
         return f"was killed by {signal.Signals(-code).name}"
@@ -228,11 +269,11 @@ def _work(maker: Callable[[], gym.Env], pipe: Connection, parents: Iterable[Conn
             break
         try:
             env = env or maker()
-            reply = (_reply(env, request, *arguments), None)
+            reply = ForkingPickler.dumps((_reply(env, request, *arguments), None))
         except Exception as error:
-            reply = (None, _portable(error))
+            reply = ForkingPickler.dumps((None, _portable(error)))
         try:
-            pipe.send(reply)
+            pipe.send_bytes(reply)
         except OSError:
             break
     if env is not None:

@@ -16,6 +16,7 @@ import pytest
 from helpers import assert_same, flat
 
 from trainers.checkpoint import load
+from trainers.comparison import is_volatile
 from trainers.config.cli import main
 from trainers.hooks.checkpointing import checkpoints
 
@@ -40,9 +41,6 @@ TINY_PPO = (
     *("algo=ppo", *_SHORT, "algo.frames_per_batch=32"),
     *("algo.minibatch_size=8", "algo.num_epochs=3", "algo.lr=1e-2"),
 )
-
-# What differs between two equal runs: the time they took, and the log's length with it.
-_VOLATILE = ("/stopwatch/", "/seconds", "/time/", "/logs/")
 
 
 def train(*arguments: str) -> int:
@@ -124,8 +122,7 @@ def _timeless(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _stable(state: dict[str, Any]) -> dict[str, Any]:
-    leaves = flat(state)
-    return {k: v for k, v in leaves.items() if not any(part in k for part in _VOLATILE)}
+    return {path: value for path, value in flat(state).items() if not is_volatile(path)}
 
 
 def parameters(state: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def send(patch: Patch, name: str, frame: int) -> None:
     patch.setenv("FRAME", str(frame))
 
 
-@pytest.mark.parametrize(("name", "frame"), [("SIGINT", 20), ("SIGTERM", 110)])
+@pytest.mark.parametrize(("name", "frame"), [("SIGINT", 20), ("SIGTERM", 110), ("SIGUSR1", 110)])
 def test_a_signal_stops_with_a_checkpoint(
     name: str, frame: int, monkeypatch: Patch, capfd: Capture, finished: Path
 ) -> None:

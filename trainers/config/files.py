@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import yaml
@@ -14,8 +15,16 @@ def save_config(config: TrainConfig, path: Path) -> None:
     """Write `config` as YAML, every key spelled out, whole or not at all."""
     staged = path.with_name(f".{path.name}.partial")
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-    staged.write_text(text, "utf-8")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     staged.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def load_config(path: Path) -> TrainConfig:

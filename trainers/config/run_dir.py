@@ -19,6 +19,9 @@ CONFIG_FILE = "config.yaml"
 def locate(run_dir: str | None, resume: str | None) -> tuple[Path | None, Path | None]:
     """The directory of the run (None: a new one) and what to resume from (None: nothing)."""
     given = Path(run_dir) if run_dir else None
+    if given and not _holds_run(given) and any(given.glob("checkpoints/[0-9]*")):
+        hint = "bring it back, or take another directory"
+        raise ConfigError("run_dir", run_dir, f"a run with its {CONFIG_FILE}, or none", hint)
     if resume == "auto":
         if given is None:
             raise ConfigError("resume", resume, "run_dir=DIR along with it")

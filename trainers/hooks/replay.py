@@ -150,6 +150,7 @@ class Replay:
         """Fill the buffer with the stored frames; with the latest, if it is a smaller one now."""
         self._num_envs, self._resumed = state.get("num_envs", 0), True
         frames = state["frames"]
+        self.restored = ("exact", "")
         self.buffer.empty()
         self._fill(frames)
         if len(frames) > self._size:
@@ -157,9 +158,12 @@ class Replay:
         writer: Any = self.buffer.writer
         writer.load_state_dict(state["writer"])
         resized = self._slot_shift(frames) > 0 or len(frames) > self._size
-        if resized and isinstance(writer, RoundRobinWriter):
-            writer._write_count = frames.end - self._slot_shift(frames)
-            writer._cursor = writer._write_count % self._size
+        if isinstance(writer, RoundRobinWriter):
+            if resized:
+                writer._write_count = frames.end - self._slot_shift(frames)
+                writer._cursor = writer._write_count % self._size
+            if not 0 <= writer._cursor < self._size:
+                raise ValueError(f"the cursor is at {writer._cursor} of {self._size} slots")
         self.load_sampler_state(state["sampler"])
 
     @property
@@ -179,10 +183,15 @@ class Replay:
     def _fill(self, frames: Rows) -> None:
         """Put the frames, if need be only the latest, into their slots."""
         shift, oldest = self._slot_shift(frames), frames.end - self._size
+        entries: Any = None
         for begin, end in frames.pieces():
             if end <= oldest:
                 continue
-            rows = TensorDict(dict(frames.read(begin, end)), [end - begin]).unflatten_keys("/")
+            tables = dict(frames.read(begin, end))
+            entries = entries or tables.keys()
+            if tables.keys() != entries:
+                raise ValueError(f"frame {begin} has other entries than those before it")
+            rows = TensorDict(tables, [end - begin]).unflatten_keys("/")
             position = max(0, oldest - begin)
             for slots in _slots(begin + position - shift, end - shift, self._size):
                 number = slots.stop - slots.start

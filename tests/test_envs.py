@@ -440,3 +440,15 @@ def test_one_that_no_seed_brings_back_and_that_is_too_long_to_be_remembered() ->
     assert episode["actions"] is None
     assert np.array_equal(two.replay_episode([episode]), observation)
     assert np.array_equal(one.step([0.1])[0], two.step([0.1])[0])
+
+
+@pytest.mark.parametrize(
+    "wrapper", [gym.wrappers.NormalizeReward, gym.wrappers.NormalizeObservation]
+)
+def test_a_wrapper_with_a_state_of_its_own_is_replayed(wrapper: Any) -> None:
+    env = EpisodeRecorder(wrapper(gym.make("tests/Drift-v0")), index=0)
+    env.reset(seed=3)
+    assert "state" not in env.episode()
+    plain = EpisodeRecorder(gym.make("tests/Drift-v0"), index=0)
+    plain.reset(seed=3)
+    assert "state" in plain.episode()

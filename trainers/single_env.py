@@ -96,6 +96,12 @@ def _silence_mujoco(env_id: str) -> None:
         mujoco.set_mju_user_warning(lambda message: None)  # type: ignore  # in its C part
 
 
+_STATELESS = (
+    *(gym.wrappers.FlattenObservation, gym.wrappers.TimeLimit),
+    *(gym.wrappers.OrderEnforcing, gym.wrappers.PassiveEnvChecker),
+)
+
+
 class EpisodeRecorder(gym.Wrapper):
     """Remembers how its open episode came about: the seed it began with and the actions since.
 
@@ -104,8 +110,8 @@ class EpisodeRecorder(gym.Wrapper):
 
     An environment that knows better has ``state_dict()``, nested arrays, numbers and strings, and
     ``load_state_dict(state)``, which returns the observation there. It is reset before that, with
-    the episode's seed. The steps of a time limit are set, and observations go through the wrappers
-    around it; a wrapper with a state of its own has to offer both methods itself.
+    the episode's seed. Around it there may only be wrappers without a state to speak of (a time
+    limit's steps are set): others have to offer both methods themselves, else actions are replayed.
     """
 
     def __init__(self, env: gym.Env, index: int, limit: int = 100_000) -> None:
@@ -116,8 +122,13 @@ class EpisodeRecorder(gym.Wrapper):
         self._seed: int | None = None
         self._actions: list[np.ndarray] | None = []
         self._steps = 0
+        self._layers: list[gym.Env] = []  # around the one that knows its state
+        inner = env
+        while isinstance(inner, _STATELESS) and not hasattr(type(inner), "load_state_dict"):
+            self._layers.append(inner)
+            inner = inner.env
         self._knows_state = all(
-            env.has_wrapper_attr(name) for name in ("state_dict", "load_state_dict")
+            hasattr(type(inner), name) for name in ("state_dict", "load_state_dict")
         )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -171,11 +182,7 @@ class EpisodeRecorder(gym.Wrapper):
         actions, self._steps = episode["actions"], episode["steps"]
         self._actions = None if actions is None else list(actions)
         observation = self.get_wrapper_attr("load_state_dict")(episode["state"])
-        layers, env = [], self.env
-        while isinstance(env, gym.Wrapper) and "load_state_dict" not in vars(type(env)):
-            layers.append(env)
-            env = env.env
-        for layer in reversed(layers):
+        for layer in reversed(self._layers):
             if isinstance(layer, gym.ObservationWrapper):
                 observation = layer.observation(observation)
             if isinstance(layer, gym.wrappers.TimeLimit):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import platform
+from copy import copy
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
+
+from trainers.segments import Rows
 
 How = Literal["exact", "statistical", "fresh", "dropped"]
 
@@ -105,3 +109,19 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
+
+
+def copied(state: Any) -> Any:
+    """A state that stays as it is, whatever becomes of what it was taken from."""
+    if isinstance(state, Rows):
+        tables, first = state.tables(), state.first  # which copies
+        return Rows(
+            first,
+            state.end,
+            lambda begin, end: {name: t[begin - first : end - first] for name, t in tables.items()},
+        )
+    if isinstance(state, dict):
+        return {key: copied(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(map(copied, state))
+    return state.clone() if isinstance(state, Tensor) else copy(state)

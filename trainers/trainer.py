@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from trainers.capture import CapturedUpdates, obstacle
 from trainers.errors import NonFiniteError
 from trainers.metrics import Metrics, Stopwatch
 from trainers.phases import Loss, Phase, total_norm
-from trainers.restoring import Restored, changed, report, restored, surroundings
-from trainers.segments import Rows
+from trainers.restoring import Restored, changed, copied, report, restored, surroundings
+from trainers.rollouts import check_shapes, check_values, rollout_from, rollout_state
 from trainers.stages import Stage
 from trainers.tensordicts import tensordict_of
 from trainers.timetable import Hook, Timetable, When
@@ -218,9 +217,9 @@ class Trainer:
             self.stop(f"the collector ended after {self.frames} frames")
             self._fire(Stage.CHECKPOINT)
             return False
-        _check_shapes(rollout)
+        check_shapes(rollout)
         if not hasattr(self.collector, "checks_finite"):
-            _check_values(rollout, self.frames)
+            check_values(rollout, self.frames)
         self._check_finite()  # acting has waited for the device anyway
         self.iteration_start = self.frames
         self.frames += rollout.numel()
@@ -317,7 +316,7 @@ class Trainer:
         return {
             "clock": {key: getattr(self, key) for key in _CLOCK},
             "phases": [phase.state_dict() for phase in self.phases],
-            "rollout": None if self._rollout is None else _rollout_state(self._rollout),
+            "rollout": None if self._rollout is None else rollout_state(self._rollout),
             "collector": self._collector_state(),
             "hooks": self.timetable.state_dict(),
             "metrics": self.metrics.state_dict(),
@@ -342,7 +341,7 @@ class Trainer:
         Hooks may have come or gone (logging is free to change). ``restored`` tells what became of
         each component, and the log of those that are not as they were.
         """
-        before = _copied(self.state_dict())
+        before = copied(self.state_dict())
         try:
             self.restored = self._restore(state)
         except BaseException:
@@ -362,7 +361,7 @@ class Trainer:
         for phase, phase_state in zip(self.phases, state["phases"], strict=True):
             phase.load_state_dict(phase_state)
         rollout = state["rollout"]
-        self._rollout = None if rollout is None else _rollout_from(rollout)
+        self._rollout = None if rollout is None else rollout_from(rollout)
         if hasattr(self.collector, "load_state_dict"):
             self.collector.load_state_dict(state["collector"])
         environments = Restored("environments", "fresh", "their collector begins new episodes")
@@ -400,45 +399,6 @@ class Trainer:
         self.load_state_dict(checkpoint.load(path))
 
 
-def _copied(state: Any) -> Any:
-    """A state that stays as it is, whatever becomes of what it was taken from."""
-    if isinstance(state, Rows):
-        tables, first = state.tables(), state.first  # which copies
-        return Rows(
-            first,
-            state.end,
-            lambda begin, end: {name: t[begin - first : end - first] for name, t in tables.items()},
-        )
-    if isinstance(state, dict):
-        return {key: _copied(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return type(state)(map(_copied, state))
-    return state.clone() if isinstance(state, Tensor) else copy(state)
-
-
-def _check_shapes(rollout: TensorDictBase) -> None:
-    """``[B]`` against ``[B, 1]`` broadcasts to ``[B, B]`` without an error: refuse it here."""
-    expected = (*rollout.batch_size, 1)
-    for key in ("reward", "done", "terminated"):
-        value = rollout.get(("next", key), None)
-        if value is not None and tuple(value.shape) != expected:
-            raise ValueError(
-                f"('next', {key!r}) of the rollout has shape {list(value.shape)}; with batch size "
-                f"{list(rollout.batch_size)} it must be {list(expected)}"
-            )
-
-
-def _check_values(rollout: TensorDictBase, frames: int) -> None:
-    """What is not finite is not stored; our own collector has looked before."""
-    for key in ("observation", ("next", "observation"), ("next", "reward")):
-        value = rollout.get(key, None)
-        if value is not None and value.is_floating_point() and not torch.isfinite(value).all():
-            raise NonFiniteError(
-                f"{key!r} of a rollout is not finite after frame {frames}: it was not stored",
-                {"rollout": rollout.to_dict()},
-            )
-
-
 def _detached(losses: TensorDictBase) -> TensorDictBase:
     """``losses`` without their graph."""
     if type(losses) is not TensorDict:
@@ -449,12 +409,3 @@ def _detached(losses: TensorDictBase) -> TensorDictBase:
 
 def _merged(taken: list[TensorDictBase]) -> dict[str, Tensor]:
     return {key: value for losses in taken for key, value in losses.items()}
-
-
-def _rollout_state(rollout: TensorDictBase) -> dict[str, Any]:
-    leaves = rollout.flatten_keys("/")
-    return {"batch_size": list(rollout.batch_size), "data": dict(leaves.items())}
-
-
-def _rollout_from(state: dict[str, Any]) -> TensorDictBase:
-    return TensorDict(state["data"], state["batch_size"]).unflatten_keys("/")

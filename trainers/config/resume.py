@@ -17,7 +17,7 @@ _PER_COMMAND = (*_OWN, "stop_at", "max_seconds")
 _FREE = {
     *("stop_at", "max_seconds", "device", "threads", "capture", "plugins", "hooks"),
     "progress",
-    *("log", "eval", "checkpoint", "early_stop", "logger"),
+    *("log", "eval", "checkpoint", "report", "early_stop", "logger"),
 }
 
 

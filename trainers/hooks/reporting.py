@@ -17,6 +17,7 @@ from trainers.trainer import Trainer
 logger = logging.getLogger("trainers")
 
 PACKAGES = Path(__file__).resolve().parents[2]
+PROGRAM = ("-P", "-m", "trainers.reporting")
 LAST_WAIT_S = 20.0  # for the page that is made when the run ends
 
 
@@ -70,14 +71,14 @@ class Report:
         self._due = time.monotonic() + self.interval_s
         # Of the packages this process has, wherever it was started from.
         path = os.pathsep.join([str(PACKAGES), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-        command = [sys.executable, "-P", "-m", "trainers.reporting", str(self.run_dir), state]
+        command = [sys.executable, *PROGRAM, str(self.run_dir), state, f"{self.interval_s}"]
         metrics = self.run_dir / "metrics.jsonl"
         try:
             written = metrics.stat().st_size if metrics.exists() else 0
             if written == self._reported_bytes:
                 return
             self._process = subprocess.Popen(
-                [*command, f"{self.interval_s}"],
+                command,
                 env=os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -23,7 +23,7 @@ Learning curves, losses, speed and a table of results, as PNG and as one HTML pa
   out=DIR  where to write report.html and the pictures; by default into the run itself
            (RUN/report.html, RUN/report/), of several runs into ./report
 """
-WRONG_INPUT = 2
+FAILED, WRONG_INPUT = 1, 2
 RUNS = "a run directory, or a folder that holds some"
 
 
@@ -36,7 +36,7 @@ class Places:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit code: 0 written, 2 wrong input."""
+    """The exit code: 0 written, 2 wrong input, 1 the disk did not take it."""
     if {"-h", "--help"} & set(argv):
         print(USAGE, end="")
         return 0
@@ -53,9 +53,13 @@ def main(argv: Sequence[str]) -> int:
     from trainers.reporting.report import make_report, write_whole
 
     report = make_report(runs, left_out)
-    write_whole(places.page, as_html(report).encode())
-    for picture in report.pictures:
-        write_whole(places.pictures / f"{picture.name}.png", picture.png)
+    try:
+        write_whole(places.page, as_html(report).encode())
+        for picture in report.pictures:
+            write_whole(places.pictures / f"{picture.name}.png", picture.png)
+    except OSError as error:
+        print(f"report.py: {places.page}: {error.strerror}", file=sys.stderr)
+        return FAILED
     for path, problem in report.problems:
         print(f"report.py: {path}: {problem}", file=sys.stderr)
     print(f"{places.page} and {len(report.pictures)} pictures in {places.pictures}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,10 +81,11 @@ def _figure(title: str, height: float = 2.7) -> Iterator[tuple[Axes, io.BytesIO]
         yield axes, png
         # Not in the axes: it would hide a curve there, however long its names are.
         handles, labels = axes.get_legend_handles_labels()
-        columns = 2 if len(labels) > 2 and max(map(len, labels)) < 32 else 1
+        labels = [textwrap.fill(label, 66) for label in labels]
+        columns = 2 if len(labels) > 2 and max(map(len, labels)) < 30 else 1
         if handles:
             figure.legend(handles, labels, loc="outside lower left", ncols=columns)
-        rows = -(-len(labels) // columns)
+        rows = -(-sum(label.count("\n") + 1 for label in labels) // columns)
         figure.set_size_inches(_WIDTH, height + (0.1 + 0.2 * rows if rows else 0))
         figure.savefig(png, format="png", metadata={"Software": None})
 
@@ -114,7 +116,7 @@ def learning_curve(
         for method, curve in curves.items():
             _draw(axes, method, curve, look[method], scale, seeds)
         if not all(curve.complete.all() for curve in curves.values()):
-            axes.plot([], [], color=ANCHOR, **_DOTTED, label="dotted: not all seeds reach so far")
+            axes.plot([], [], color=ANCHOR, **_DOTTED, label="dotted: not all seeds")
         for number, anchor in enumerate(anchors):
             _draw_anchor(axes, anchor, number, clock)
         axes.set_ylabel(unit)
@@ -131,7 +133,9 @@ def _draw(axes: Axes, method: str, curve: Curve, look: Look, scale: float, seeds
     for places, values in curve.aside:
         axes.plot(places / scale, values, **thin, ls=(0, (4, 2)))
     axes.fill_between(x, curve.low, curve.high, color=look.colour, alpha=0.18, lw=0, zorder=1)
-    axes.plot(x, curve.iqm, color=look.colour, zorder=3, **_DOTTED)
+    lacking = np.pad(~curve.complete, 1)
+    lacking = lacking[:-2] | lacking[1:-1] | lacking[2:]  # up to the points that lack none
+    axes.plot(x, np.where(lacking, curve.iqm, np.nan), color=look.colour, zorder=3, **_DOTTED)
     label = f"{method} ({count} seed{'s' * (count > 1)}"
     label += f", {len(curve.aside)} unfinished)" if curve.aside else ")"
     axes.plot(
@@ -202,7 +206,7 @@ def profiles(
     with _figure(title) as (axes, png):
         for method, (share, low, high) in lines.items():
             colour = look[method].colour
-            axes.fill_between(thresholds, low, high, color=colour, alpha=0.18, lw=0)
+            axes.fill_between(thresholds, low, high, color=colour, alpha=0.15, lw=0, step="post")
             axes.plot(
                 thresholds, share, color=colour, ls=look[method].dashes, label=method,
                 drawstyle="steps-post",
@@ -218,16 +222,22 @@ def improvements(
     title: str, rows: Sequence[tuple[str, float, float, float]], colours: Sequence[str]
 ) -> bytes:
     """Probabilities of improvement: what is compared, the estimate, low and high."""
-    with _figure(title, height=1.0 + 0.36 * len(rows)) as (axes, png):
+    labels = [textwrap.fill(label, 58) for label, *_ in rows]
+    lines = max(label.count("\n") + 1 for label in labels)
+    with _figure(title, height=0.8 + (0.34 + 0.17 * lines) * len(rows)) as (axes, png):
         places = np.arange(len(rows))[::-1]
-        for place, (_, middle, low, high), colour in zip(places, rows, colours, strict=True):
-            axes.barh(place, high - low, left=low, height=0.42, color=colour, alpha=0.3)
-            axes.plot([middle, middle], [place - 0.3, place + 0.3], color=colour, lw=2.2)
-        axes.axvline(0.5, color=ANCHOR, lw=1.0, ls=(0, (2, 2)))
-        axes.set_yticks(places, [label for label, *_ in rows])
-        axes.set_ylim(-0.6, len(rows) - 0.4)
+        for place, label, row, colour in zip(places, labels, rows, colours, strict=True):
+            _, middle, low, high = row
+            name = axes.text(0, place + 0.2, label, fontsize=9, va="bottom")
+            name.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
+            name.set_in_layout(False)  # else the axes make room for it at their right
+            axes.barh(place, high - low, left=low, height=0.3, color=colour, alpha=0.3)
+            axes.plot([middle, middle], [place - 0.18, place + 0.18], color=colour, lw=2.2)
+        axes.axvline(0.5, color=ANCHOR, lw=1.0, ls=(0, (2, 2)), zorder=1)
+        axes.set_yticks([])
+        axes.set_ylim(-0.4, len(rows) - 0.2)
         axes.set_xlim(-0.01, 1.01)
-        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
         axes.set_xlabel("probability that a run of the first is better")
     return png.getvalue()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -14,7 +14,7 @@ from typing import Any
 from trainers.reporting.anchors import Anchor, anchors
 from trainers.reporting.runs import Run
 
-LONGEST_LABEL = 40
+LONGEST_NAME = 64
 _NO_WORDS = ("null", "true", "false")
 
 
@@ -23,7 +23,8 @@ class Group:
     """Runs of one algorithm with one set of settings on one task, a seed each."""
 
     method: str  # the algorithm, and what tells it from others of its kind; the same on all tasks
-    varied: Mapping[str, Any]  # the settings that tell it from others of its algorithm on its task
+    varied: Mapping[str, str]  # the settings that tell it from others of its algorithm on its task
+    usual: Mapping[str, str]  # what the algorithm has where the name of the method does not say it
     runs: Sequence[Run]  # by seed
 
     @property
@@ -74,51 +75,76 @@ def grouped(runs: Sequence[Run]) -> tuple[list[Group], list[LeftOut]]:
             reason = f"seed {seed} with the same settings as {best.path}, which counts"
             left_out += [LeftOut(run.path, reason) for run in others]
     members = list(chosen.values())
-    local = _varied(members)
-    labels = _labels(members, local)
-    return [Group(*each) for each in zip(labels, local, members, strict=True)], left_out
+    varied = _varied(members)
+    usual = _usual(members, varied)
+    names = _names(members, varied, usual)
+    groups = [
+        Group(name, local, usual[runs[0].algo], runs)
+        for name, local, runs in zip(names, varied, members, strict=True)
+    ]
+    return groups, left_out
 
 
 def _standing(run: Run) -> tuple[bool, int, float]:
     return run.state == "finished", run.frames, run.path.stat().st_mtime
 
 
-def _varied(groups: Sequence[Sequence[Run]]) -> list[dict[str, Any]]:
+def _varied(groups: Sequence[Sequence[Run]]) -> list[dict[str, str]]:
     """For each group the settings that differ between groups of its algorithm on its task."""
     together: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    for runs in groups:
-        together[runs[0].task, runs[0].algo].append(runs[0])
+    for first, *_ in groups:
+        together[first.task, first.algo].append(first)
     varied = []
     for first, *_ in groups:
         others = together[first.task, first.algo]
         keys = sorted({key for run in others for key in run.settings})
         differ = [key for key in keys if len({_text(run, key) for run in others}) > 1]
-        varied.append({key: first.settings.get(key) for key in differ})
+        varied.append({key: _text(first, key) for key in differ})
     return varied
 
 
-def _labels(groups: Sequence[Sequence[Run]], varied: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for the method of each group: its algorithm and what varies of it on any task.
+def _usual(
+    groups: Sequence[Sequence[Run]], varied: Sequence[Mapping[str, str]]
+) -> dict[str, dict[str, str]]:
+    """For each algorithm the values that most of its groups have of what varies on any task.
 
-    What differs only from task to task (a preset) does not make another method. Where an
-    algorithm's names get too long its methods are numbered.
+    What differs only from task to task (a preset) does not make another method.
     """
+    firsts: dict[str, list[Run]] = defaultdict(list)
     keys: dict[str, set[str]] = defaultdict(set)
     for (first, *_), local in zip(groups, varied, strict=True):
+        firsts[first.algo].append(first)
         keys[first.algo] |= set(local)
-    labels: dict[str, list[str]] = defaultdict(list)
-    names = []
+    usual: dict[str, dict[str, str]] = {}
+    for algo, runs in firsts.items():
+        usual[algo] = {}
+        for key in sorted(keys[algo]):
+            ((value, count),) = Counter(_text(run, key) for run in runs).most_common(1)
+            usual[algo][key] = value if count > len(runs) / 2 else ""
+    return usual
+
+
+def _names(
+    groups: Sequence[Sequence[Run]],
+    varied: Sequence[Mapping[str, str]],
+    usual: Mapping[str, Mapping[str, str]],
+) -> list[str]:
+    """A name for the method of each group: its algorithm, and what is not as usual.
+
+    Names that get too long become numbers.
+    """
+    names, long = [], []
     for first, *_ in groups:
-        settings = [f"{key.removeprefix('algo.')}={_text(first, key)}" for key in keys[first.algo]]
-        names.append((first.algo, " ".join([first.algo, *sorted(settings)])))
-        if names[-1][1] not in labels[first.algo]:
-            labels[first.algo].append(names[-1][1])
-    return [
-        name
-        if max(map(len, labels[algo])) <= LONGEST_LABEL
-        else f"{algo} #{labels[algo].index(name) + 1}"
-        for algo, name in names
-    ]
+        values = {key: _text(first, key) for key in usual[first.algo]}
+        unusual = {key: v for key, v in values.items() if v != usual[first.algo][key]}
+        settings = [f"{key.removeprefix('algo.')}={value}" for key, value in unusual.items()]
+        name = " ".join([first.algo, *settings])
+        if len(name) > LONGEST_NAME:
+            if name not in long:
+                long.append(name)
+            name = f"{first.algo} #{long.index(name) + 1}"
+        names.append(name)
+    return names
 
 
 def _text(run: Run, key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,12 +30,19 @@ def as_html(report: Report, reload_s: float | None = None) -> str:
     runs = [run for group in report.groups for run in group.runs]
     return templates.get_template("page.html").render(
         report=report,
-        reload_s=reload_s,
+        reload_s=None if reload_s is None else max(1, round(reload_s)),
         now=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
         rows=[_row(group) for group in report.groups],
         runs=runs,
+        usual=_usual(report.groups),
         anchors=list(dict.fromkeys(a for group in report.groups for a in group.anchors)),
     )
+
+
+def _usual(groups: Sequence[Group]) -> dict[str, dict[str, str]]:
+    """What the names of methods leave out, by algorithm."""
+    named = {g.runs[0].algo: {k: v for k, v in g.usual.items() if v} for g in groups}
+    return {algo: usual for algo, usual in named.items() if usual}
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def test_a_run_that_was_stopped_and_resumed(
     assert "100 of 160 frames" in (RUN / "report.html").read_text()
     assert train("resume=run", "plugins=[my_plugin]", "hooks=[]") == 0
     assert state() == "finished"
+    assert "resumed 1 time." in " ".join((RUN / "report.html").read_text().split())
     assert_equal_runs(RUN, finished)
 
 

@@ -91,6 +91,18 @@ def test_values_that_read_the_same_are_told_apart(runs: Runs) -> None:
     ]
 
 
+def test_a_key_that_a_version_did_not_know_is_null(runs: Runs) -> None:
+    for seed in (1, 2):
+        path = runs.add(seed=seed)
+    text = (path / "config.yaml").read_text()
+    for key, value in (("  critic: null\n", ""), ("lr_schedule:", "schedule:")):
+        text = text.replace(key, value)
+    (path / "config.yaml").write_text(text)
+    names = [name for _, name, _ in runs.names()]
+    assert len(set(names)) == len(names) == 2
+    assert not any("critic" in name for name in names)
+
+
 def test_names_that_get_too_long_become_numbers(runs: Runs) -> None:
     for env in ("HalfCheetah-v5", "Hopper-v5"):
         for units in (8, 9):

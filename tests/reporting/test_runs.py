@@ -114,8 +114,8 @@ def test_values_that_are_no_numbers(tmp_path: Path) -> None:
     assert np.isnan(run.series["loss/actor"].values).tolist() == [True, False, True]
     (problem,) = run.problems
     assert problem == (
-        "metrics.jsonl: no number in loss/actor (2 times), seconds (1 times), "
-        "eval/episode_return (1 times)"
+        "metrics.jsonl: no number in loss/actor (2 lines), seconds (1 line), "
+        "eval/episode_return (1 line)"
     )
 
 
@@ -224,6 +224,7 @@ def test_settings_are_what_makes_a_difference(tmp_path: Path) -> None:
     aside = ["seed", "run_dir", "log.interval", "checkpoint.keep", "report.interval_s"]
     assert not set(aside) & set(settings)
     assert "eval.interval" not in settings
+    assert "algo.max_grad_norm" not in settings  # null
     assert "eval.episodes" in settings
 
 

@@ -66,9 +66,7 @@ def compare(groups: Sequence[Group]) -> Comparison | None:
     return Comparison(
         frames=frames,
         seeds={method: sum(map(len, scores[method])) for method in methods},
-        iqm={
-            m: (float(middle), float(low), float(high)) for m, (middle, low, high) in iqms.items()
-        },
+        iqm=iqms,
         profiles={
             m: (estimate(scores[m], shares), *interval(scores[m], shares, 2_000)) for m in methods
         },

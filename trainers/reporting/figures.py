@@ -22,12 +22,12 @@ from trainers.reporting.curves import Clock, Curve
 # Okabe and Ito's colours, told apart by colour-blind people too; then the same with dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ("-", (0, (5, 2)), (0, (6, 1.5, 1, 1.5)))
+DOTTED: Any = {"ls": (0, (1, 1.5)), "lw": 1.4}
 ANCHOR = "#555555"
-_DOTTED: Any = {"ls": (0, (1, 1.5)), "lw": 1.4}
-MARKERS = ("D", "s", "^", "v", "P")
+ANCHOR_MARKERS = ("D", "s", "^", "v", "P")
 ANCHOR_DASHES = ((0, (2, 2)), (0, (7, 2)), (0, (7, 2, 1, 2)), (0, (1, 3)))
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.parse_math": False,  # names come from files: a dollar sign is one
@@ -49,7 +49,7 @@ _STYLE: Any = {
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
 }
-_WIDTH = 5.0  # inches: at the width of a phone the letters are still 10 pixels high
+WIDTH = 5.0  # inches: at the width of a phone the letters are still 10 pixels high
 DPI = 180
 
 
@@ -73,7 +73,7 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
 def _figure(title: str, height: float = 2.7) -> Iterator[tuple[Axes, io.BytesIO]]:
     """Axes to draw on, and the PNG that is there afterwards, with a legend below the axes."""
     png = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -86,7 +86,7 @@ def _figure(title: str, height: float = 2.7) -> Iterator[tuple[Axes, io.BytesIO]
         if handles:
             figure.legend(handles, labels, loc="outside lower left", ncols=columns)
         rows = -(-sum(label.count("\n") + 1 for label in labels) // columns)
-        figure.set_size_inches(_WIDTH, height + (0.1 + 0.2 * rows if rows else 0))
+        figure.set_size_inches(WIDTH, height + (0.1 + 0.2 * rows if rows else 0))
         figure.savefig(png, format="png", metadata={"Software": None})
 
 
@@ -99,7 +99,7 @@ def learning_curve(
     anchors: Sequence[Anchor] = (),
     seeds: bool = True,
 ) -> bytes:
-    """Curves over frames or wall-clock time, with their intervals and with published scores.
+    """Curves over frames or wall-clock time, with their intervals and with published scores; a PNG.
 
     Args:
         title: at the top.
@@ -116,12 +116,12 @@ def learning_curve(
         for method, curve in curves.items():
             _draw(axes, method, curve, look[method], scale, seeds)
         if not all(curve.complete.all() for curve in curves.values()):
-            axes.plot([], [], color=ANCHOR, **_DOTTED, label="dotted: not all seeds")
+            axes.plot([], [], color=ANCHOR, **DOTTED, label="dotted: not all seeds")
         for number, anchor in enumerate(anchors):
             _draw_anchor(axes, anchor, number, clock)
         axes.set_ylabel(unit)
         axes.yaxis.set_major_formatter(_thousands)
-        axes.set_xlim(0, end / scale * 1.02)
+        axes.set_xlim(0, end / scale * 1.02 or 1.0)
     return png.getvalue()
 
 
@@ -135,7 +135,7 @@ def _draw(axes: Axes, method: str, curve: Curve, look: Look, scale: float, seeds
     axes.fill_between(x, curve.low, curve.high, color=look.colour, alpha=0.18, lw=0, zorder=1)
     lacking = np.pad(~curve.complete, 1)
     lacking = lacking[:-2] | lacking[1:-1] | lacking[2:]  # up to the points that lack none
-    axes.plot(x, np.where(lacking, curve.iqm, np.nan), color=look.colour, zorder=3, **_DOTTED)
+    axes.plot(x, np.where(lacking, curve.iqm, np.nan), color=look.colour, zorder=3, **DOTTED)
     label = f"{method} ({count} seed{'s' * (count > 1)}"
     label += f", {len(curve.aside)} unfinished)" if curve.aside else ")"
     axes.plot(
@@ -166,7 +166,7 @@ def _draw_anchor(axes: Axes, anchor: Anchor, number: int, clock: Clock) -> None:
             anchor.score,
             yerr=anchor.std,
             color=ANCHOR,
-            marker=MARKERS[number % len(MARKERS)],
+            marker=ANCHOR_MARKERS[number % len(ANCHOR_MARKERS)],
             ms=6,
             mfc="white",
             mew=1.4,
@@ -202,7 +202,14 @@ def profiles(
     lines: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     look: Mapping[str, Look],
 ) -> bytes:
-    """Performance profiles: by method the share of runs above each threshold, low and high."""
+    """Performance profiles; a PNG.
+
+    Args:
+        title: at the top.
+        thresholds: of the normalised score, ``[n]``.
+        lines: by method the share of runs above each threshold, its low and its high end, ``[n]``.
+        look: by method.
+    """
     with _figure(title) as (axes, png):
         for method, (share, low, high) in lines.items():
             colour = look[method].colour
@@ -221,7 +228,13 @@ def profiles(
 def improvements(
     title: str, rows: Sequence[tuple[str, float, float, float]], colours: Sequence[str]
 ) -> bytes:
-    """Probabilities of improvement: what is compared, the estimate, low and high."""
+    """Probabilities of improvement with their intervals; a PNG.
+
+    Args:
+        title: at the top.
+        rows: what is compared, the estimate, its low and its high end.
+        colours: one for each row.
+    """
     labels = [textwrap.fill(label, 58) for label, *_ in rows]
     lines = max(label.count("\n") + 1 for label in labels)
     with _figure(title, height=0.8 + (0.34 + 0.17 * lines) * len(rows)) as (axes, png):

@@ -74,7 +74,7 @@ def _row(group: Group) -> Row:
         high=float(high),
         frames=" to ".join(dict.fromkeys([short(ends[0]), short(ends[-1])])),
         seconds=statistics.median(run.seconds for run in runs),
-        frames_per_s=statistics.median(run.frames_per_s for run in runs),
+        frames_per_s=float(np.median([run.frames_per_s for run in runs])),
     )
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +55,7 @@ class Run:
     env: str  # the id
     task: str  # the id, with what makes another task of it
     seed: int
-    settings: Mapping[str, Any]  # by dotted key, without what makes no difference to a result
+    settings: Mapping[str, Any]  # by dotted key: those that are not null and may make a difference
     total_frames: int
     frames: int
     seconds: float
@@ -129,7 +129,11 @@ def read(path: Path, state: State | None = None) -> Run:
         env=config["env"]["id"],
         task=_task(flat),
         seed=config["seed"],
-        settings={key: value for key, value in sorted(flat.items()) if not _is_aside(key)},
+        settings={
+            key: value
+            for key, value in sorted(flat.items())
+            if value is not None and not _is_aside(key)
+        },
         total_frames=total,
         frames=frames,
         seconds=float(np.nanmax(series[""].seconds, initial=0.0)),
@@ -231,7 +235,7 @@ def _series(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Series], list
                 rows.pop()  # the same policy once more: a run that was made longer
             rows.append((frames, seconds, number))
     series = {name: Series(*np.array(rows).T) for name, rows in columns.items()}
-    return series, [f"{name} ({count} times)" for name, count in lost.items()]
+    return series, [f"{name} ({count} line{'s' * (count > 1)})" for name, count in lost.items()]
 
 
 def _gaps(frames: np.ndarray, interval: float) -> list[str]:
@@ -239,7 +243,8 @@ def _gaps(frames: np.ndarray, interval: float) -> list[str]:
     if interval == 0:
         return []
     steps = np.diff(frames, prepend=0.0)
-    longest = np.maximum(interval, np.maximum(np.roll(steps, 1), np.roll(steps, -1)))
+    before, after = np.append(0.0, steps[:-1]), np.append(steps[1:], 0.0)
+    longest = np.maximum(interval, np.maximum(before, after))
     gaps = np.flatnonzero(steps > 1.9 * longest) if len(steps) > 2 else []
     starts = np.concatenate([[0.0], frames])
     return [f"between frames {starts[i]:,.0f} and {frames[i]:,.0f}" for i in gaps]
@@ -275,11 +280,4 @@ def _task(flat: Mapping[str, Any]) -> str:
 
 
 def _is_aside(key: str) -> bool:
-    sections: Iterable[str] = _prefixes(key)
-    return any(part in _ASIDE or part in _TASK for part in sections)
-
-
-def _prefixes(key: str) -> Iterator[str]:
-    parts = key.split(".")
-    for end in range(1, len(parts) + 1):
-        yield ".".join(parts[:end])
+    return any(key == each or key.startswith(f"{each}.") for each in (*_ASIDE, *_TASK))

@@ -40,6 +40,7 @@ def test_two_methods_on_two_tasks(tmp_path: Path) -> None:
     assert found.frames == {"A-v0": 3000, "B-v0": 3000}
     assert found.seeds == {"ppo": 4, "sac": 4}
     # Normalised by task: sac 0, 1 and 1, 0.5; ppo 0.5, 0.5 and 0, 0.25.
+    assert list(found.iqm) == ["sac", "ppo"]
     assert found.iqm["sac"][0] == 0.75
     assert found.iqm["ppo"][0] == 0.375
     ((x, y, (value, low, high)),) = found.improvements

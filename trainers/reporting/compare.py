@@ -31,7 +31,7 @@ class Comparison:
 
     frames: Mapping[str, float]  # by task: what all of them have come to
     seeds: Mapping[str, int]  # by method: its runs on all tasks
-    iqm: Mapping[str, Interval]  # by method: of the normalised scores
+    iqm: Mapping[str, Interval]  # by method, the best first: of the normalised scores
     profiles: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # by method, at THRESHOLDS
     improvements: Sequence[tuple[str, str, Interval]]  # X, Y, probability that X is better
 
@@ -66,7 +66,7 @@ def compare(groups: Sequence[Group]) -> Comparison | None:
     return Comparison(
         frames=frames,
         seeds={method: sum(map(len, scores[method])) for method in methods},
-        iqm=iqms,
+        iqm=dict(sorted(iqms.items(), key=lambda item: -item[1][0])),
         profiles={
             m: (estimate(scores[m], shares), *interval(scores[m], shares, 2_000)) for m in methods
         },

@@ -75,7 +75,7 @@ def _figure(title: str, height: float = 2.7) -> Iterator[tuple[Axes, io.BytesIO]
     png = io.BytesIO()
     with mpl.rc_context(STYLE):
         figure = Figure(dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         axes.set_title(title)
         yield axes, png
@@ -87,7 +87,7 @@ def _figure(title: str, height: float = 2.7) -> Iterator[tuple[Axes, io.BytesIO]
             figure.legend(handles, labels, loc="outside lower left", ncols=columns)
         rows = -(-sum(label.count("\n") + 1 for label in labels) // columns)
         figure.set_size_inches(WIDTH, height + (0.1 + 0.2 * rows if rows else 0))
-        figure.savefig(png, format="png", metadata={"Software": None})
+        canvas.print_png(png, metadata={"Software": None})  # savefig would draw everything twice
 
 
 def learning_curve(
@@ -157,26 +157,26 @@ def _draw_anchor(axes: Axes, anchor: Anchor, number: int, clock: Clock) -> None:
         f"published: {anchor.algo} {anchor.score:,.0f}{spread} at {short(anchor.frames)}, "
         f"{anchor.seeds} seed{'s' * (anchor.seeds > 1)} ({anchor.source})"
     )
-    line: Any = {"color": ANCHOR, "lw": 0.9, "ls": ANCHOR_DASHES[number % len(ANCHOR_DASHES)]}
-    over_frames = clock == "frames"
-    axes.axhline(anchor.score, zorder=1, label=None if over_frames else label, **line)
-    if over_frames:
-        axes.errorbar(
-            anchor.frames,
-            anchor.score,
-            yerr=anchor.std,
-            color=ANCHOR,
-            marker=ANCHOR_MARKERS[number % len(ANCHOR_MARKERS)],
-            ms=6,
-            mfc="white",
-            mew=1.4,
-            elinewidth=1.2,
-            capsize=3,
-            ls="none",
-            label=label,
-            zorder=4,
-            clip_on=False,
-        )
+    if clock == "seconds":
+        dashes = ANCHOR_DASHES[number % len(ANCHOR_DASHES)]
+        axes.axhline(anchor.score, color=ANCHOR, lw=1.0, ls=dashes, zorder=1, label=label)
+        return
+    axes.errorbar(
+        anchor.frames,
+        anchor.score,
+        yerr=anchor.std,
+        color=ANCHOR,
+        marker=ANCHOR_MARKERS[number % len(ANCHOR_MARKERS)],
+        ms=6,
+        mfc="white",
+        mew=1.4,
+        elinewidth=1.2,
+        capsize=3,
+        ls="none",
+        label=label,
+        zorder=4,
+        clip_on=False,
+    )
 
 
 def _clock_axis(axes: Axes, clock: Clock, end: float) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.reporting import figures
+from trainers.reporting.anchors import Anchor
 from trainers.reporting.compare import THRESHOLDS, Comparison, compare
 from trainers.reporting.curves import Clock, Curve, curve
 from trainers.reporting.figures import Look
@@ -118,8 +119,7 @@ def _section(task: str, groups: Sequence[Group], look: Mapping[str, Look]) -> Se
         curves = _curves(groups, name, clock, with_interval=result)
         if not curves:
             return []
-        published = [anchor for group in groups for anchor in group.anchors]
-        shown = list(dict.fromkeys(published)) if name == RETURN else []
+        shown = _published(groups, clock) if name == RETURN else []
         title = task if result else name
         png = figures.learning_curve(title, clock, unit, curves, look, shown, seeds=result)
         file = re.sub(r"[^\w.=-]+", "-", f"{task}-{name}-over-{clock}")
@@ -142,6 +142,14 @@ def _section(task: str, groups: Sequence[Group], look: Mapping[str, Look]) -> Se
             for picture in draw(name, unit)
         ],
     )
+
+
+def _published(groups: Sequence[Group], clock: Clock) -> list[Anchor]:
+    """What was published; over time, where its frames cannot be seen, the last of each source."""
+    found = list(dict.fromkeys(anchor for group in groups for anchor in group.anchors))
+    if clock == "frames":
+        return found
+    return list({(anchor.algo, anchor.source): anchor for anchor in found}.values())
 
 
 def _curves(

@@ -131,6 +131,7 @@ def test_what_is_broken_is_said_and_the_rest_reported(tmp_path: Path, capsys: Ca
                                 "File exists"),
         (["run", "out=a_file/x"], 'out: got "a_file/x", expected a directory that can be written'),
         (["run", "out=/proc/x"], 'out: got "/proc/x", expected a directory that can be written to'),
+        (["run", "out=taken"], 'out: got "taken/report.html", expected a file; there is a dir'),
         (["run", "--colour"], 'RUN: got "--colour", expected a run directory'),
     ],
 )  # fmt: skip
@@ -142,6 +143,7 @@ def test_wrong_input_is_a_line_and_writes_nothing(
     (make_run(tmp_path / "headless") / "config.yaml").unlink()
     (tmp_path / "folder").mkdir()
     (tmp_path / "a_file").touch()
+    (tmp_path / "taken" / "report.html").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     assert cli.main(argv) == 2
     said = capsys.readouterr()

@@ -126,6 +126,8 @@ def _check_installed() -> None:
 
 
 def _check_writable(places: Places) -> None:
+    if places.page.is_dir():
+        raise ConfigError("out", str(places.page), "a file", "there is a directory")
     for directory in (places.page.parent, places.pictures):
         try:
             directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What watches a run: metrics, evaluation, the progress bar, checkpoints, limits."""
+"""What watches a run: metrics, evaluation, progress bar, report, checkpoints, limits."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from trainers.hooks import (
     LogTimings,
     LogUpdateRatio,
     ProgressBar,
+    Report,
     StopAfter,
     WriteMetrics,
     norm,
@@ -78,6 +79,10 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
         on(Stage.SETUP, bar.open)
         on(Stage.POST_STEPS, bar)
         on(Stage.SHUTDOWN, bar.close)
+    if config.report.interval_s > 0:
+        report = Report(run_dir, config.report.interval_s)
+        on(Stage.POST_STEPS, report)
+        on(Stage.SHUTDOWN, report.finish)  # after the last line was written
     return save
 
 

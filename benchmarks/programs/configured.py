@@ -14,13 +14,14 @@ from trainers.config import (
     EvalConfig,
     NetworkConfig,
     PPOConfig,
+    ReportConfig,
     SACConfig,
     TrainConfig,
 )
 
 
 def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
-    """What `scripts/train.py` would be told, without evaluations and checkpoints."""
+    """What `scripts/train.py` would be told, without evaluations, checkpoints and reports."""
     return TrainConfig(
         algo=_sac(settings) if settings.algo == "sac" else _ppo(settings),
         # Not staggered: the others do not cut their first episodes.
@@ -38,6 +39,7 @@ def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
         ),
         eval=EvalConfig(interval=0, episodes=1),  # only the one after the end
         checkpoint=CheckpointConfig(interval=0, best=False),
+        report=ReportConfig(interval_s=0),
         total_frames=settings.total_frames,
         seed=settings.seed,
         device="cpu",

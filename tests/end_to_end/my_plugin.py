@@ -247,6 +247,19 @@ def block(trainer: Trainer) -> None:
     trainer.register_hook("post_collect", swap)
 
 
+@hooks.register("until")
+def until(trainer: Trainer) -> None:
+    """Interrupts the run once there is a `FILE`."""
+    path = Path(os.environ["FILE"])
+
+    def look(trainer: Trainer, rollout: TensorDictBase) -> None:
+        time.sleep(0.05)  # whoever writes it needs the processor as well
+        if path.exists():
+            trainer.stop(f"there is {path}", interrupted=True)
+
+    trainer.register_hook("post_steps", look)
+
+
 @hooks.register("memory")
 def memory(trainer: Trainer) -> None:
     """Adds the resident size of this process, now and at most, to the metrics."""

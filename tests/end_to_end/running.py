@@ -33,6 +33,7 @@ _SHORT = (
     "eval.interval=60",
     "eval.episodes=2",
     "checkpoint.interval=64",
+    "report.interval_s=0",
     "threads=1",
     "device=cpu",
 )

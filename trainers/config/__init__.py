@@ -17,6 +17,7 @@ from trainers.config.sections import (
     LogConfig,
     LoggerConfig,
     NetworkConfig,
+    ReportConfig,
     WandbConfig,
 )
 from trainers.config.train import TrainConfig
@@ -33,6 +34,7 @@ __all__ = [
     "LoggerConfig",
     "NetworkConfig",
     "PPOConfig",
+    "ReportConfig",
     "SACConfig",
     "TrainConfig",
     "WandbConfig",

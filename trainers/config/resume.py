@@ -18,8 +18,8 @@ _PER_COMMAND = (*_OWN, "stop_at", "max_seconds")
 _FREE = {
     *("stop_at", "max_seconds", "device", "threads", "capture", "plugins", "hooks"),
     "progress",
-    *("log", "eval", "checkpoint", "early_stop", "logger"),
     *("env.worker_timeout_s", "env.worker_restarts"),
+    *("log", "eval", "checkpoint", "report", "early_stop", "logger"),
 }
 
 

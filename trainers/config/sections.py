@@ -118,6 +118,15 @@ def check_can_film(key: str) -> None:
 
 
 @dataclass(frozen=True)
+class ReportConfig(Section):
+    """How often `report.html` in the run directory is made anew."""
+
+    section: ClassVar[str] = "report"
+
+    interval_s: float = number(60.0, ge=0)
+
+
+@dataclass(frozen=True)
 class CheckpointConfig(Section):
     """How often the run is saved, and how much of it stays on disk."""
 

@@ -17,6 +17,7 @@ from trainers.config.sections import (
     LogConfig,
     LoggerConfig,
     NetworkConfig,
+    ReportConfig,
 )
 
 
@@ -31,6 +32,7 @@ class TrainConfig(Section):
     log: LogConfig = field(default_factory=LogConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 

@@ -24,6 +24,7 @@ from trainers.hooks.priorities import PrioritizedReplay
 from trainers.hooks.progress import ProgressBar
 from trainers.hooks.reduction import MeanLosses
 from trainers.hooks.replay import Replay
+from trainers.hooks.reporting import Report
 from trainers.hooks.sequences import NStepReturns, Slices
 from trainers.hooks.targets import StepUpdater, TargetUpdate
 from trainers.hooks.weights import WeightSync
@@ -51,6 +52,7 @@ __all__ = [
     "PrioritizedReplay",
     "ProgressBar",
     "Replay",
+    "Report",
     "ScaleReward",
     "Slices",
     "StepLRScheduler",

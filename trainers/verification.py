@@ -80,13 +80,15 @@ def run_killed(
             before it could be killed.
     """
     dice, struck = random.Random(seed), []
+    frames = _saved_frames(straight.run_dir)
     while len(struck) < kills:
-        # On average the kills fall evenly on what is left to train.
+        # On average the kills fall evenly on what is left to train. They are counted from what is
+        # saved, not from the start: the machine may be faster or slower than it was.
         run = _Run(overrides, run_dir)
-        run.await_training()
-        left = 1.0 - _saved_frames(run_dir) / max(1, _saved_frames(straight.run_dir))
-        share = dice.uniform(0.0, 2.0 * left / (kills - len(struck) + 1))
-        if not run.outlives(share * straight.training_s):
+        saved = _saved_frames(run_dir)
+        mark = saved + dice.uniform(0.0, 2.0 * (frames - saved) / (kills - len(struck) + 1))
+        run.await_saved(min(mark, 0.8 * frames))
+        if not run.outlives(dice.uniform(0.0, straight.training_s / _SHARE)):
             run.finish()  # it was at its end before
             break
         run.kill()
@@ -127,6 +129,11 @@ class _Run:
         """Wait until it has said what it begins with."""
         log = self.run_dir / "train.log"
         while self.is_alive and (log.stat().st_size if log.exists() else 0) <= self._log_bytes:
+            time.sleep(_POLL_S)
+
+    def await_saved(self, frames: float) -> None:
+        """Wait until it has saved a state after so many frames, or ended."""
+        while self.is_alive and _saved_frames(self.run_dir) < frames:
             time.sleep(_POLL_S)
 
     def outlives(self, seconds: float) -> bool:

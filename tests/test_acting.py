@@ -16,7 +16,7 @@ from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from trainers.acting import NumpyPolicy
-from trainers.algorithms.ppo import make_networks
+from trainers.algorithms.on_policy import make_networks
 from trainers.build import build
 from trainers.collectors import GymCollector
 from trainers.config import NetworkConfig, PPOConfig

@@ -67,6 +67,11 @@ class NumpyPolicy(nn.Module):
         rollout.update(parameters.exclude("observation"))
 
 
+def in_numpy(actor: nn.Module) -> nn.Module:
+    """A :class:`NumpyPolicy` where it fits, else the actor itself."""
+    return NumpyPolicy(actor) if NumpyPolicy.fits(actor) else actor
+
+
 def _nets(actor: Any) -> tuple[NumpyMLP, Head] | None:
     if not isinstance(actor, ActingPolicy):
         return numpy_policy(getattr(actor[0], "module", None))

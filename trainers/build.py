@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any
 
 import torch
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
-from torchrl.modules import ValueOperator
-from torchrl.objectives import SACLoss
 
 from trainers import plugins
-from trainers.acting import NumpyPolicy
-from trainers.algorithms import ppo, sac
-from trainers.algorithms.common import keeping_settings
+from trainers.algorithms.common import Algorithm, keeping_settings
+from trainers.algorithms.off_policy import make_buffer
+from trainers.algorithms.ppo import PPO
+from trainers.algorithms.sac import SAC
 from trainers.collectors import GymCollector
-from trainers.config import ConfigError, PPOConfig, SACConfig, TrainConfig
+from trainers.config import ConfigError, TrainConfig
 from trainers.envs import Envs
-from trainers.losses.fast_sac import FastSACLoss
-from trainers.losses.sac import CriticwiseSACLoss
-from trainers.networks import (
-    ActingPolicy,
-    NoisyPolicy,
-    StateActionValue,
-    StateValue,
-    TanhNormalActor,
-    critic_ensemble,
-)
-from trainers.replay_buffer import UniformReplayBuffer
-from trainers.samplers import Prioritized
 from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
+
+ALGORITHMS: dict[str, Algorithm] = {"ppo": PPO, "sac": SAC}
 
 
 @dataclass(frozen=True)
@@ -59,7 +47,8 @@ def build(config: TrainConfig) -> Built:
     envs = Envs(config.env)
     try:
         _check_fit(config, envs)
-        built = BUILDERS[config.algo.name](config, envs, device)
+        make = _build_on_policy if config.algo.on_policy else _build_off_policy
+        built = make(config, envs, device)
         for name in config.hooks:
             plugins.hooks.make(name, built.trainer)
     except BaseException:
@@ -70,41 +59,15 @@ def build(config: TrainConfig) -> Built:
     return built
 
 
-def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
-    """SAC as configured."""
-    algo, network = cast(SACConfig, config.algo), config.network
-    sizes = (envs.num_observations, envs.action_spec.shape[-1])
-    spec = envs.action_spec.to(device)
-    actor = TanhNormalActor(sizes[0], spec, network.hidden, network.activation)
-    actor.to(device)
-    make_critic = (
-        partial(StateActionValue, hidden=network.hidden, activation=network.activation)
-        if algo.critic is None
-        else partial(plugins.networks.make, algo.critic)
+def _build_off_policy(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
+    algo: Any = config.algo
+    algorithm = ALGORITHMS[algo.name]
+    agent = algorithm.make_agent(
+        envs.num_observations, envs.action_spec.to(device), config.network, algo
     )
-    critic = make_critic(*sizes)
-    if isinstance(critic, torch.nn.Module):  # else a list of all of them
-        critic = [critic, *(make_critic(*sizes) for _ in range(algo.num_critics - 1))]
-    critics = [each.to(device) for each in critic_ensemble(critic)]
-    value = None
-    if algo.value_network:
-        module = StateValue(sizes[0], network.hidden, network.activation).to(device)
-        value = ValueOperator(module, ["observation"])
-    if algo.loss_module == "torchrl":
-        loss_class = SACLoss
-    elif algo.loss_module is not None:
-        loss_class = plugins.losses.get(algo.loss_module)
-    else:
-        fast = FastSACLoss.fits(actor, critics, algo)
-        loss_class = FastSACLoss if fast else CriticwiseSACLoss
-    with _fitting(algo.loss_module):
-        loss = sac.make_loss(actor, critics, spec, algo, loss_class, value)
-    policy = ActingPolicy(actor)  # the loss trains these very parameters
-    policy = NumpyPolicy(policy) if NumpyPolicy.fits(policy) else policy
-    noise = algo.exploration_noise
     collector = GymCollector(
         envs,
-        NoisyPolicy(policy, spec, noise) if noise > 0 else policy,
+        agent.explorer,
         seed=config.seed,
         frames_per_batch=algo.frames_per_batch,
         init_random_frames=algo.init_random_frames,
@@ -112,32 +75,24 @@ def build_sac(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         stagger=config.env.stagger,
         device=device,
     )
-    optimizer = sac.make_optimizer(loss, algo)
-    trainer = sac.SACTrainer(
+    trainer = algorithm.trainer(
         collector=collector,
-        loss_module=loss,
-        optimizer=optimizer,
-        replay_buffer=_replay_buffer(algo, device),
+        loss_module=agent.loss,
+        optimizer=agent.optimizer,
+        replay_buffer=make_buffer(algo, device),
         total_frames=config.total_frames,
         config=algo,
     )
-    return Built(trainer, policy, partial(keeping_settings, loss, optimizer, sac.SETTINGS))
+    return _built(trainer, agent.policy, agent.loss, algorithm.settings)
 
 
-def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
-    """PPO as configured."""
-    algo = cast(PPOConfig, config.algo)
-    networks = ppo.make_networks(envs.num_observations, envs.action_spec, config.network, algo)
-    for network in (networks.actor, networks.critic):
-        network.to(device)
-    loss_class = None
-    if algo.loss_module == "torchrl":
-        loss_class = ppo.LOSSES[algo.loss]
-    elif algo.loss_module is not None:
-        loss_class = plugins.losses.get(algo.loss_module)
-    with _fitting(algo.loss_module):
-        loss = ppo.make_loss(networks, algo, loss_class)
-    policy = NumpyPolicy(networks.actor) if NumpyPolicy.fits(networks.actor) else networks.actor
+def _build_on_policy(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
+    algo: Any = config.algo
+    algorithm = ALGORITHMS[algo.name]
+    agent = algorithm.make_agent(
+        envs.num_observations, envs.action_spec.to(device), config.network, algo
+    )
+    policy = agent.networks.policy
     collector = GymCollector(
         envs,
         policy,
@@ -146,36 +101,23 @@ def build_ppo(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
         stagger=config.env.stagger,
         device=device,
     )
-    optimizer = ppo.make_optimizer(loss, algo)
-    trainer = ppo.PPOTrainer(
+    trainer = algorithm.trainer(
         collector=collector,
-        loss_module=loss,
-        optimizer=optimizer,
-        value_estimator=ppo.make_value_estimator(networks.critic, algo).to(device),
+        loss_module=agent.loss,
+        optimizer=agent.optimizer,
+        value_estimator=agent.value_estimator,
         total_frames=config.total_frames,
         config=algo,
-        normalizer=networks.norm,
+        normalizer=agent.networks.norm,
     )
-    return Built(trainer, policy, partial(keeping_settings, loss, optimizer, ppo.SETTINGS))
+    return _built(trainer, policy, agent.loss, algorithm.settings)
 
 
-BUILDERS: dict[str, Callable[[TrainConfig, Envs, torch.device], Built]] = {
-    "ppo": build_ppo,
-    "sac": build_sac,
-}
-ALGORITHMS = {"ppo": ppo, "sac": sac}
-
-
-@contextmanager
-def _fitting(loss_module: str | None) -> Iterator[None]:
-    """A registered loss is called like the algorithm's own."""
-    try:
-        yield
-    except TypeError as error:
-        if loss_module is None:
-            raise
-        allowed = "a loss that is called like the algorithm's own"
-        raise ConfigError("algo.loss_module", loss_module, allowed, str(error)) from error
+def _built(
+    trainer: Trainer, policy: torch.nn.Module, loss: torch.nn.Module, settings: Sequence[str]
+) -> Built:
+    optimizers = [each for phase in trainer.phases for each in phase.optimizers]
+    return Built(trainer, policy, partial(keeping_settings, loss, optimizers, settings))
 
 
 def _device(config: TrainConfig) -> torch.device:
@@ -187,26 +129,16 @@ def _device(config: TrainConfig) -> torch.device:
 
 def _check_fit(config: TrainConfig, envs: Envs) -> None:
     algorithm = ALGORITHMS[config.algo.name]
-    if algorithm.accepts(envs.action_spec):
+    if algorithm.action_space.accepts(envs.action_spec):
         return
-    fitting = [name for name, other in ALGORITHMS.items() if other.accepts(envs.action_spec)]
+    fitting = [
+        name for name, other in ALGORITHMS.items() if other.action_space.accepts(envs.action_spec)
+    ]
     fits = f"algo={' or '.join(fitting)} fits" if fitting else "no algorithm of this version fits"
     raise ConfigError(
         "algo",
         config.algo.name,
         f"an algorithm that can act in {config.env.id}",
-        f"{config.algo.name} needs {algorithm.ACTION_SPACE}, {config.env.id} has "
+        f"{config.algo.name} needs {algorithm.action_space.name}, {config.env.id} has "
         f"{envs.action_space}: {fits}",
     )
-
-
-def _replay_buffer(algo: SACConfig, device: torch.device) -> ReplayBuffer:
-    if algo.storage == "memmap":
-        storage = LazyMemmapStorage(algo.buffer_size)
-    else:
-        where = device if algo.storage == "device" else torch.device("cpu")
-        storage = LazyTensorStorage(algo.buffer_size, device=where)
-    if not algo.prioritized:
-        return UniformReplayBuffer(storage=storage, batch_size=algo.batch_size)
-    sampler = Prioritized(algo.buffer_size, algo.priority_alpha, algo.priority_beta)
-    return ReplayBuffer(storage=storage, sampler=sampler, batch_size=algo.batch_size)

@@ -27,6 +27,9 @@ from torchrl.modules import (
     ValueOperator,
 )
 
+from trainers import plugins
+from trainers.config import NetworkConfig
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -214,6 +217,30 @@ def critic_ensemble(critic: nn.Module | Sequence[nn.Module], number: int = 2) ->
         c if isinstance(c, TensorDictModule) else ValueOperator(c, ["observation", "action"])
         for c in critics
     ]
+
+
+def make_critics(
+    sizes: tuple[int, int], network: NetworkConfig, number: int, plugin: str | None, device: Any
+) -> list[nn.Module]:
+    """So many critics Q(s, a), drawn one by one: of the shipped kind or of a plugin's.
+
+    Args:
+        sizes: of observations and actions.
+        network: widths and activation of the shipped kind.
+        number: how many, unless the plugin makes a list of all of them.
+        plugin: ``algo.critic``.
+        device: where they go.
+    """
+
+    def make() -> Any:
+        if plugin is None:
+            return StateActionValue(*sizes, network.hidden, network.activation)
+        return plugins.networks.make(plugin, *sizes)
+
+    critic = make()
+    if isinstance(critic, nn.Module):  # else a list of all of them
+        critic = [critic, *(make() for _ in range(number - 1))]
+    return [each.to(device) for each in critic_ensemble(critic)]
 
 
 def _redrawn(network: nn.Module) -> nn.Module:

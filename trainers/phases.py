@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch.optim import Optimizer
 from trainers.arrays import as_array, as_tensor, on_host
 from trainers.known_gradients import known_gradients
 from trainers.optimizers import FlatAdam, set_gradient
+
+if TYPE_CHECKING:
+    from trainers.trainer import Trainer
 
 _FEW = 3  # of a FlatAdam: looked at one by one
 Loss = Callable[[TensorDictBase], TensorDictBase]
@@ -30,13 +33,19 @@ class Phase:
             ``loss_*`` entries, each a scalar, is differentiated.
         optimizer: one optimizer or several that step together.
         every: step only in updates whose number is a multiple (TD3 delays its actor).
+        part: called instead of ``loss``, to which it belongs, where this phase steps on some of its
+            losses only; several phases may have parts of the same one.
 
     Raises:
         TypeError: there is no optimizer, or the loss cannot be called.
     """
 
     def __init__(
-        self, loss: Loss, optimizer: Optimizer | Sequence[Optimizer], every: int = 1
+        self,
+        loss: Loss,
+        optimizer: Optimizer | Sequence[Optimizer],
+        every: int = 1,
+        part: Loss | None = None,
     ) -> None:
         optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
         if not optimizers:
@@ -52,8 +61,10 @@ class Phase:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self.loss = loss
+        self.compute = loss if part is None else part
         self.optimizers = optimizers
         self.every = every
+        self.keeps_loss = True  # in its state: the first of the phases that share one does
         self._guard: _Guard | None = None
 
     def parameters(self) -> Iterator[Tensor]:
@@ -61,6 +72,10 @@ class Phase:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 yield from group["params"]
+
+    def is_under_way(self, trainer: Trainer) -> bool:
+        """Condition for ``register_hook(when=...)``, where hooks fire for every phase."""
+        return trainer.phase is self
 
     def backward(self, losses: TensorDictBase) -> Tensor:
         """Fresh gradients of the sum of the ``loss_*`` entries; returns that sum, detached.
@@ -146,13 +161,13 @@ class Phase:
     def state_dict(self) -> dict[str, Any]:
         """State of the optimizers, and of the loss where it has one (networks, targets)."""
         state: dict[str, Any] = {"optimizers": [o.state_dict() for o in self.optimizers]}
-        if isinstance(self.loss, torch.nn.Module):
+        if isinstance(self.loss, torch.nn.Module) and self.keeps_loss:
             state["loss"] = self.loss.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
-        if isinstance(self.loss, torch.nn.Module):
+        if isinstance(self.loss, torch.nn.Module) and self.keeps_loss:
             self.loss.load_state_dict(state["loss"])
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
             _check_moments(optimizer, optimizer_state)

@@ -151,7 +151,8 @@ def _load_weights(built: Built, source: Path) -> int:
             return state["frames"]
         # As a resume does: what a loss trains are the policy's very parameters.
         for phase, saved in zip(built.trainer.phases, state["phases"], strict=True):
-            phase.loss.load_state_dict(saved["loss"])  # type: ignore[attr-defined]  # a module
+            if phase.keeps_loss:
+                phase.loss.load_state_dict(saved["loss"])  # type: ignore[attr-defined]  # a module
         return state["clock"]["frames"]
     except Exception as error:
         allowed = f"intact weights of the networks and environment in {CONFIG_FILE}"

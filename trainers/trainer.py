@@ -51,6 +51,7 @@ class Trainer:
     Attributes:
         frames: agent steps collected, over all environments and resumes.
         updates: optimizer updates made.
+        phase: the one under way, at ``post_loss`` and ``post_backward``.
         metrics: where hooks leave numbers for the loggers.
         capture: whether updates on a GPU become CUDA graphs, where every part of them allows it.
         stop_at: ends the run early (in frames) without touching any schedule.
@@ -73,6 +74,9 @@ class Trainer:
             raise ValueError(f"total_frames must be at least 1, got {total_frames}")
         self.collector = collector
         self.phases = list(phases) or [Phase(loss_module, optimizer)]  # type: ignore[arg-type]  # Phase refuses None with a clear error
+        for number, phase in enumerate(self.phases):
+            phase.keeps_loss = all(phase.loss is not other.loss for other in self.phases[:number])
+        self.phase = self.phases[0]
         self.total_frames = total_frames
         self.update_plan: Updates = update_plan or Epochs()
         self.stop_at: int | None = None
@@ -261,7 +265,8 @@ class Trainer:
         return taken[0] if len(taken) == 1 else TensorDict(_merged(taken))
 
     def _take(self, phase: Phase, batch: TensorDictBase) -> TensorDictBase:
-        losses = self._fire(Stage.POST_LOSS, batch, phase.loss(batch))
+        self.phase = phase
+        losses = self._fire(Stage.POST_LOSS, batch, phase.compute(batch))
         total = phase.backward(losses)
         losses = self._fire(Stage.POST_BACKWARD, batch, _detached(losses))
         if phase.can_skip:  # on the device, without waiting for it; _check_finite() asks later

@@ -34,7 +34,8 @@ from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal
 from torchrl.objectives import ClipPPOLoss, KLPENPPOLoss, PPOLoss
 
 from trainers import PPOConfig, PPOTrainer, checkpoint, plugins, seeding
-from trainers.algorithms.ppo import LOSSES, make_networks
+from trainers.algorithms.on_policy import make_networks
+from trainers.algorithms.ppo import LOSSES
 from trainers.build import Built, build
 from trainers.config import ConfigError, NetworkConfig
 from trainers.envs import Envs

@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
 
-from trainers.algorithms.ppo import make_value_estimator
+from trainers.algorithms.on_policy import make_value_estimator
 from trainers.config import PPOConfig
 from trainers.hooks import Advantage, first_epoch
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchrl.data import Bounded, Categorical
 from torchrl.objectives import ClipPPOLoss, KLPENPPOLoss, PPOLoss
 
-from trainers.algorithms.ppo import Networks, make_loss, make_networks, make_optimizer
+from trainers.algorithms.on_policy import Networks, make_networks
+from trainers.algorithms.ppo import make_loss, make_optimizer
 from trainers.build import build
 from trainers.config import NetworkConfig, PPOConfig
 from trainers.hooks import AnnealBuffer

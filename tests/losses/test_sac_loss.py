@@ -13,7 +13,8 @@ from torchrl.data import Bounded
 from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, ValueEstimators
 
-from trainers.algorithms.sac import make_loss, make_optimizer, make_target_update
+from trainers.algorithms.off_policy import make_target_update
+from trainers.algorithms.sac import make_loss, make_optimizer
 from trainers.config import SACConfig
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.sac import CriticwiseSACLoss

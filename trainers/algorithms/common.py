@@ -2,13 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.optim import Adam, Optimizer
+from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
+from trainers import plugins
+from trainers.config import ConfigError
 from trainers.optimizers import FlatAdam
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """Where an algorithm can act."""
+
+    name: str
+    specs: tuple[type[TensorSpec], ...]
+
+    def accepts(self, action_spec: TensorSpec) -> bool:
+        """Whether an environment with such actions is one of them."""
+        return isinstance(action_spec, self.specs)
+
+
+FINITE_BOX = ActionSpace("a finite Box", (Bounded,))
+DISCRETE = ActionSpace("Discrete", (Categorical,))
+BOX_OR_DISCRETE = ActionSpace("a Box or Discrete", (Bounded, Unbounded, Categorical))
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What the building of a run knows of an algorithm: each page ends with its own."""
+
+    make_agent: Callable[..., Any]
+    """``(num_observations, action_spec, network, config)``: what acts, and what is trained."""
+    trainer: type[Any]
+    action_space: ActionSpace
+    settings: tuple[str, ...]
+    """Buffers of the loss that are configured, and so no part of a run's state."""
+
+
+@contextmanager
+def chosen_loss(name: str | None, own: Any, torchrls: Any) -> Iterator[Any]:
+    """The class of the loss by ``algo.loss_module``: null, ``torchrl``, or of a plugin.
+
+    Inside it a loss of a plugin that cannot be called like the algorithm's own is a `ConfigError`.
+    """
+    if name in (None, "torchrl"):
+        yield own if name is None else torchrls
+        return
+    try:
+        yield plugins.losses.get(name)
+    except TypeError as error:
+        allowed = "a loss that is called like the algorithm's own"
+        raise ConfigError("algo.loss_module", name, allowed, str(error)) from error
 
 
 def grouped_adam(
@@ -38,7 +88,9 @@ def grouped_adam(
 
 
 @contextmanager
-def keeping_settings(loss: nn.Module, optimizer: Optimizer, names: Sequence[str]) -> Iterator[None]:
+def keeping_settings(
+    loss: nn.Module, optimizers: Iterable[Optimizer], names: Sequence[str]
+) -> Iterator[None]:
     """While a checkpoint is loaded: learning rates, and the buffers called ``names``, stay as set.
 
     TorchRL keeps coefficients in buffers of its losses, torch keeps rates in the optimizer's state,
@@ -49,10 +101,11 @@ def keeping_settings(loss: nn.Module, optimizer: Optimizer, names: Sequence[str]
         for name, buffer in loss.named_buffers()
         if name.split(".")[-1] in names
     ]
-    rates = [group["initial_lr"] for group in optimizer.param_groups]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    rates = [group["initial_lr"] for group in groups]
     yield
     for buffer, value in settings:
         buffer.copy_(value)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+    for group, rate in zip(groups, rates, strict=True):
         if group.get("initial_lr") != rate:  # else a schedule has brought it where it is
             group["lr"] = group["initial_lr"] = rate

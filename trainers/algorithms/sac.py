@@ -9,44 +9,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from tensordict.nn import TensorDictParams
 from torch import nn
-from torch.optim import Adam, Optimizer
-from torchrl.data import Bounded, ReplayBuffer, TensorSpec
-from torchrl.data.replay_buffers.samplers import PrioritizedSampler
-from torchrl.modules import ProbabilisticActor
-from torchrl.objectives import LossModule, SACLoss, ValueEstimators
-from torchrl.objectives.utils import TargetNetUpdater
-from torchrl.objectives.value import GAE, TD1Estimator, TDLambdaEstimator
+from torch.optim import Adam
+from torchrl.data import TensorSpec
+from torchrl.modules import ProbabilisticActor, ValueOperator
+from torchrl.objectives import SACLoss
 
-from trainers.algorithms.common import grouped_adam
-from trainers.config import ConfigError, SACConfig
-from trainers.hooks import (
-    AnnealLR,
-    ClipGradNorm,
-    MeanLosses,
-    NStepReturns,
-    PrioritizedReplay,
-    Replay,
-    Slices,
-    StepUpdater,
-    TargetUpdate,
-    WeightSync,
-)
+from trainers.acting import in_numpy
+from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss, grouped_adam
+from trainers.algorithms.off_policy import Agent, OffPolicyTrainer, make_estimator
+from trainers.config import NetworkConfig, SACConfig
 from trainers.losses.fast_sac import FastSACLoss
-from trainers.stages import Stage
-from trainers.trainer import Trainer
-from trainers.updates import UpdateRatio
+from trainers.losses.sac import CriticwiseSACLoss
+from trainers.networks import (
+    ActingPolicy,
+    NoisyPolicy,
+    StateValue,
+    TanhNormalActor,
+    make_critics,
+)
 
-ACTION_SPACE = "a finite Box"
-# Buffers of the loss that are settings, no part of a run's state.
-SETTINGS = ("gamma", "lmbda", "min_log_alpha", "max_log_alpha", "_target_entropy")
 
-
-def accepts(action_spec: TensorSpec) -> bool:
-    """SAC squashes a Gaussian into the bounds of the action space."""
-    return isinstance(action_spec, Bounded)
+def make_agent(
+    num_observations: int, action_spec: Any, network: NetworkConfig, config: SACConfig
+) -> Agent:
+    """A squashed Gaussian and critics, all of the same widths."""
+    device = action_spec.device
+    widths = (network.hidden, network.activation)
+    actor = TanhNormalActor(num_observations, action_spec, *widths).to(device)
+    sizes = (num_observations, action_spec.shape[-1])
+    critics = make_critics(sizes, network, config.num_critics, config.critic, device)
+    value = None
+    if config.value_network:
+        value = ValueOperator(StateValue(num_observations, *widths).to(device), ["observation"])
+    fast = FastSACLoss.fits(actor, critics, config)
+    own = FastSACLoss if fast else CriticwiseSACLoss
+    with chosen_loss(config.loss_module, own, SACLoss) as loss_class:
+        loss = make_loss(actor, critics, action_spec, config, loss_class, value)
+    policy = in_numpy(ActingPolicy(actor))  # the loss trains these very parameters
+    noise = config.exploration_noise
+    explorer = NoisyPolicy(policy, action_spec, noise) if noise > 0 else policy
+    return Agent(policy, explorer, loss, make_optimizer(loss, config))
 
 
 def make_loss(
@@ -92,20 +96,8 @@ def make_loss(
         loss.qvalue_network_params = TensorDictParams(stack, no_convert=True)
     # Before anything is saved or loaded: both are part of the loss's state from here on.
     getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
-    if getattr(loss, "_value_estimator", None) is None:  # else the loss has brought its own
-        loss.make_value_estimator(*_ESTIMATORS[config.value_estimator], **_discounts(config))
+    make_estimator(loss, config)
     return loss
-
-
-# TD(0) goes unnamed: it is what a loss makes by itself, and one of a user's may differ.
-_OVER_TIME = (TD1Estimator, TDLambdaEstimator, GAE)
-_KINDS_OVER_TIME = (ValueEstimators.TD1, ValueEstimators.TDLambda, ValueEstimators.GAE)
-_ESTIMATORS = {"td0": (), "td1": (ValueEstimators.TD1,), "td_lambda": (ValueEstimators.TDLambda,)}
-
-
-def _discounts(config: SACConfig) -> dict[str, float]:
-    lmbda = {"lmbda": config.lmbda} if config.value_estimator == "td_lambda" else {}
-    return {"gamma": config.gamma, **lmbda}
 
 
 def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
@@ -117,118 +109,15 @@ def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
     return grouped_adam(loss, rates, flat=known)
 
 
-class SACTrainer(Trainer):
-    """The timetable of SAC.
+class SACTrainer(OffPolicyTrainer):
+    """The timetable of SAC, which is that of every :class:`OffPolicyTrainer`."""
 
-    Args:
-        collector: rollouts of transitions; its warm-up should be ``config.init_random_frames``.
-        loss_module: a TorchRL ``SACLoss``, or any loss that learns from such transitions.
-        optimizer: over the parameters of the loss.
-        replay_buffer: any TorchRL replay buffer.
-        total_frames: end of the run in frames.
-        config: everything else, in numbers; without one, batches are of the buffer's own size. What
-            the other arguments are built with (``lr``, ``exploration_noise``) is up to them.
-        target_update: TorchRL's ``SoftUpdate`` or ``HardUpdate`` instead of the configured one.
-    """
-
-    def __init__(
-        self,
-        *,
-        collector: Any,
-        loss_module: Any,
-        optimizer: Optimizer | Sequence[Optimizer],
-        replay_buffer: ReplayBuffer,
-        total_frames: int,
-        config: SACConfig | None = None,
-        target_update: TargetNetUpdater | None = None,
-    ) -> None:
-        own_batch_size = getattr(replay_buffer, "_batch_size", None) if config is None else None
-        config = config or SACConfig()
-        super().__init__(
-            collector=collector,
-            loss_module=loss_module,
-            optimizer=optimizer,
-            total_frames=total_frames,
-            update_plan=UpdateRatio(config.utd_ratio, config.init_random_frames),
-        )
-        (phase,) = self.phases
-        parameters = list(phase.parameters())
-        device = parameters[0].device
-        _check_estimator(loss_module, config)
-        keys = getattr(loss_module, "tensor_keys", SACLoss.default_keys())
-        replay = make_replay(
-            replay_buffer, own_batch_size or config.batch_size, device, config, keys
-        )
-
-        on = self.register_hook
-        on(Stage.POST_COLLECT, replay.extend)
-        if config.lr_schedule == "linear":
-            for index, each in enumerate(phase.optimizers):
-                on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
-        if config.slice_length is not None:
-            on(Stage.PROCESS_OPTIM_BATCH, Slices(replay, config.slice_length))
-        else:
-            on(Stage.PROCESS_OPTIM_BATCH, replay.sample)
-        if config.n_steps > 1:
-            gamma = _discount(loss_module, config)
-            n_steps = NStepReturns(replay, config.n_steps, gamma, keys.reward, keys.done)
-            on(Stage.PROCESS_OPTIM_BATCH, n_steps)
-        if config.reduction == "none":
-            on(Stage.POST_LOSS, MeanLosses())
-        if config.max_grad_norm is not None:
-            clip = ClipGradNorm(parameters, config.max_grad_norm)
-            on(Stage.POST_BACKWARD, clip)
-            on(Stage.POST_OPTIM, clip.log)
-        if target_update is not None:
-            on(Stage.POST_OPTIM, StepUpdater(target_update))
-        elif _has_targets(loss_module):
-            on(Stage.POST_OPTIM, make_target_update(loss_module, config))
-        if isinstance(replay, PrioritizedReplay):
-            on(Stage.POST_OPTIM, replay.update_priority)
-        sync = WeightSync(collector)
-        on(Stage.SETUP, sync)
-        on(Stage.POST_STEPS, sync)
+    config_class = SACConfig
 
 
-def make_replay(
-    buffer: ReplayBuffer, batch_size: int, device: torch.device, config: SACConfig, keys: Any
-) -> Replay:
-    """Prioritized if the configuration or the buffer says so; ``keys`` are the loss's."""
-    time_major = config.n_steps > 1 or config.slice_length is not None
-    if not config.prioritized and not isinstance(buffer.sampler, PrioritizedSampler):
-        return Replay(buffer, batch_size, device, time_major)
-    return PrioritizedReplay(
-        buffer,
-        batch_size,
-        device,
-        time_major,
-        beta=config.priority_beta,
-        weight_key=keys.priority_weight,
-        error_key=keys.priority,
-    )
-
-
-def make_target_update(loss: LossModule, config: SACConfig) -> TargetUpdate:
-    """A moving average every update, or a copy every ``target_update_interval`` updates."""
-    tau = config.tau if config.target_update == "soft" else 1.0
-    return TargetUpdate(loss, tau, config.target_update_interval)
-
-
-def _check_estimator(loss: Any, config: SACConfig) -> None:
-    """TD(1) and TD(lambda) take the rows of a batch for steps in time: without slices, wrongly."""
-    used = getattr(loss, "_value_estimator", None) or getattr(loss, "default_value_estimator", None)
-    if config.slice_length is None and (isinstance(used, _OVER_TIME) or used in _KINDS_OVER_TIME):
-        name = used.name if isinstance(used, ValueEstimators) else type(used).__name__
-        hint = f"{name} follows episodes over time and would take unrelated transitions for one"
-        raise ConfigError("algo.slice_length", None, "a whole number at least 2", hint)
-
-
-def _discount(loss: Any, config: SACConfig) -> float:
-    """The loss's own, where it has one."""
-    return float(getattr(getattr(loss, "_value_estimator", None), "gamma", config.gamma))
-
-
-def _has_targets(loss: Any) -> bool:
-    return isinstance(loss, torch.nn.Module) and any(
-        name.startswith("target_") for name, _ in loss.named_children()
-    )
+SAC = Algorithm(
+    make_agent,
+    SACTrainer,
+    FINITE_BOX,
+    settings=("gamma", "lmbda", "min_log_alpha", "max_log_alpha", "_target_entropy"),
+)

@@ -23,7 +23,8 @@ class AlgoConfig(Section):
     frames_per_batch: int | None = number(None, ge=1)
 
     def __init_subclass__(cls) -> None:
-        AlgoConfig.known[cls.name] = cls
+        if cls.name:  # else it has what several of them share
+            AlgoConfig.known[cls.name] = cls
 
     def has_schedule(self) -> bool:
         """Whether anything moves over the run's horizon, `total_frames`."""

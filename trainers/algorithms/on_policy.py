@@ -1,0 +1,175 @@
+"""What the algorithms that learn from what their present policy did have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from tensordict.nn import TensorDictModule, TensorDictSequential
+from torch import nn
+from torch.optim import Adam, Optimizer
+from torchrl.data import TensorSpec
+from torchrl.objectives.value import TD0Estimator, TD1Estimator, TDLambdaEstimator
+
+from trainers.acting import in_numpy
+from trainers.advantages import GAE
+from trainers.algorithms.common import grouped_adam
+from trainers.config import NetworkConfig
+from trainers.config.on_policy import OnPolicyConfig
+from trainers.hooks import (
+    Advantage,
+    AnnealLR,
+    ClipGradNorm,
+    Minibatches,
+    ScaleReward,
+    UpdateNormalizer,
+    WeightSync,
+    first_epoch,
+)
+from trainers.networks import action_head, mlp, orthogonal, stochastic_actor
+from trainers.normalization import RunningNorm
+from trainers.stages import Stage
+from trainers.trainer import Trainer
+from trainers.updates import Epochs
+
+
+class Networks(NamedTuple):
+    """What is trained. On a shared trunk the value head reads what the actor's trunk wrote."""
+
+    actor: Any
+    value_head: TensorDictModule  # the critic, without a trunk that the actor has run already
+    critic: TensorDictModule | TensorDictSequential  # observation -> state_value
+    norm: RunningNorm | None
+
+    @property
+    def policy(self) -> nn.Module:
+        """The actor, in numpy where that is faster."""
+        return in_numpy(self.actor)
+
+
+class Agent(NamedTuple):
+    """What an algorithm acts with and trains; its networks are where the action spec is."""
+
+    networks: Networks
+    loss: Any
+    optimizer: Optimizer
+    value_estimator: Any
+
+
+def make_networks(
+    num_observations: int, action_spec: TensorSpec, network: NetworkConfig, config: OnPolicyConfig
+) -> Networks:
+    """Actor and critic apart, or on one trunk, with orthogonal first weights."""
+    norm = RunningNorm([num_observations]) if config.normalize_observation else None
+    head = action_head(action_spec, config.predict_std, config.log_std_init)
+
+    def body(num_outputs: int, last_gain: float) -> nn.Sequential:
+        net = mlp(num_observations, num_outputs, network.hidden, network.activation)
+        orthogonal(net, last_gain)
+        return net if norm is None else nn.Sequential(norm, *net)
+
+    if not config.shared_trunk:
+        policy = nn.Sequential(body(head.num_inputs, 0.01), head)
+        critic = TensorDictModule(body(1, 1.0), ["observation"], ["state_value"])
+        actor = stochastic_actor(policy, ["observation"], action_spec)
+        return _on_device(Networks(actor, critic, critic, norm), action_spec)
+    layers = list(body(1, 1.0))[:-1]  # all but the last, which the heads have each for itself
+    trunk = TensorDictModule(nn.Sequential(*layers), ["observation"], ["hidden"])
+    last, value = (nn.Linear(network.hidden[-1], n) for n in (head.num_inputs, 1))
+    orthogonal(last, 0.01)
+    orthogonal(value, 1.0)
+    value_head = TensorDictModule(value, ["hidden"], ["state_value"])
+    actor = stochastic_actor(nn.Sequential(last, head), ["hidden"], action_spec, trunk)
+    critic = TensorDictSequential([trunk, value_head])
+    return _on_device(Networks(actor, value_head, critic, norm), action_spec)
+
+
+def _on_device(networks: Networks, action_spec: TensorSpec) -> Networks:
+    for network in (networks.actor, networks.critic):
+        network.to(action_spec.device)
+    return networks
+
+
+def make_value_estimator(critic: Any, config: OnPolicyConfig) -> Any:
+    """An estimator of advantages and value targets, TorchRL's but for the usual one."""
+    common = {"gamma": config.gamma, "value_network": critic}
+    kind, lmbda = config.value_estimator, config.gae_lambda
+    if kind == "gae":
+        return GAE(critic, config.gamma, lmbda)
+    # To look one step ahead and no further is TD0; TorchRL's other two estimators fail on that.
+    further = config.gamma * (lmbda if kind == "td_lambda" else 1.0)
+    if kind == "td0" or further < 1e-6:
+        return TD0Estimator(**common)
+    if kind == "td1":
+        return TD1Estimator(**common)
+    return TDLambdaEstimator(lmbda=lmbda, **common)
+
+
+def actor_critic_adam(loss: nn.Module, config: OnPolicyConfig, flat: bool) -> Adam:
+    """One Adam with a learning rate each for actor and critic; a shared trunk is the actor's."""
+    rates = {"actor": config.actor_lr or config.lr, "critic": config.critic_lr or config.lr}
+    return grouped_adam(loss, rates, eps=1e-5, flat=flat)
+
+
+class OnPolicyTrainer(Trainer):
+    """The timetable of learning from rollouts of the present policy.
+
+    Args:
+        collector: rollouts ``[..., T]``, ordered in time.
+        loss_module: a TorchRL loss of the algorithm's kind, or any that learns from ``advantage``
+            and ``value_target``.
+        optimizer: over the parameters of the loss.
+        value_estimator: writes these two; default: the loss's own, with its own discount.
+        total_frames: end of the run in frames.
+        config: everything else, in numbers.
+        normalizer: of the observations, in the networks; its statistics follow the rollouts.
+    """
+
+    config_class: ClassVar[type[OnPolicyConfig]]
+
+    def __init__(
+        self,
+        *,
+        collector: Any,
+        loss_module: Any,
+        optimizer: Optimizer | Sequence[Optimizer],
+        total_frames: int,
+        value_estimator: Any = None,
+        config: Any = None,
+        normalizer: RunningNorm | None = None,
+    ) -> None:
+        config = config or self.config_class()
+        epochs = self.epochs(config)
+        super().__init__(
+            collector=collector,
+            loss_module=loss_module,
+            optimizer=optimizer,
+            total_frames=total_frames,
+            update_plan=epochs,
+        )
+        (phase,) = self.phases
+
+        on = self.register_hook
+        if config.normalize_reward:
+            on(Stage.PRE_EPOCH, ScaleReward(config.gamma), when=first_epoch)
+        advantage = Advantage(value_estimator or loss_module.value_estimator)
+        again = getattr(config, "recompute_advantage", False)
+        on(Stage.PRE_EPOCH, advantage, when=None if again else first_epoch)
+        if epochs.minibatch_size is not None:
+            on(Stage.PROCESS_OPTIM_BATCH, Minibatches(epochs.minibatch_size))
+        if config.lr_schedule == "linear":
+            for index, each in enumerate(phase.optimizers):
+                on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
+        if config.max_grad_norm is not None:
+            clip = ClipGradNorm(phase.parameters(), config.max_grad_norm)
+            on(Stage.POST_BACKWARD, clip)
+            on(Stage.POST_OPTIM, clip.log)
+        if normalizer is not None:
+            on(Stage.POST_STEPS, UpdateNormalizer(normalizer))
+        sync = WeightSync(collector)
+        on(Stage.SETUP, sync)
+        on(Stage.POST_STEPS, sync)
+
+    def epochs(self, config: Any) -> Epochs:
+        """One update on the whole rollout, unless an algorithm says otherwise."""
+        return Epochs()

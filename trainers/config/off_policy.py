@@ -1,0 +1,138 @@
+"""Keys of the algorithms that learn from a replay buffer, and their ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from trainers.config.algo import AlgoConfig
+from trainers.config.errors import ConfigError
+from trainers.config.schema import number
+
+
+@dataclass(frozen=True)
+class OffPolicyConfig(AlgoConfig):
+    """What all of them have; `configs/algo/` says what each key is for."""
+
+    gamma: float = number(0.99, ge=0, le=1)
+    lr: float = number(3e-4, gt=0)
+    max_grad_norm: float | None = number(None, gt=0)
+
+    batch_size: int = number(256, ge=1)
+    buffer_size: int = number(1_000_000, ge=1)
+    storage: Literal["memory", "memmap", "device"] = "memory"
+    init_random_frames: int = number(5_000, ge=0)
+    utd_ratio: float = number(1.0, gt=0)
+
+    prioritized: bool = False
+    priority_alpha: float = number(0.6, ge=0)
+    priority_beta: float = number(0.4, ge=0, le=1)
+    reduction: Literal["mean", "sum", "none"] = "mean"
+
+    n_steps: int = number(1, ge=1)
+
+    loss_module: str | None = None
+
+    def has_schedule(self) -> bool:
+        """Whether anything moves over the run's horizon, `total_frames`."""
+        return super().has_schedule() or self.prioritized
+
+    def check(self) -> None:
+        """A batch fits into the buffer; options fit together."""
+        super().check()
+        if self.batch_size > self.buffer_size:
+            allowed = f"at most algo.buffer_size={self.buffer_size}"
+            raise ConfigError("algo.batch_size", self.batch_size, allowed)
+        if self.reduction == "none" and not self.prioritized:
+            hint = "none leaves the averaging to algo.prioritized=true"
+            raise ConfigError("algo.reduction", "none", "mean or sum", hint)
+
+    def check_envs(self, num_envs: int) -> None:
+        """The buffer takes a rollout."""
+        super().check_envs(num_envs)
+        if (self.frames_per_batch or num_envs) > self.buffer_size:
+            allowed = f"at least a rollout's {self.frames_per_batch or num_envs} frames"
+            raise ConfigError("algo.buffer_size", self.buffer_size, allowed)
+
+
+@dataclass(frozen=True)
+class SlicesConfig(OffPolicyConfig):
+    """Of those whose values may look along slices of episodes."""
+
+    value_estimator: Literal["td0", "td1", "td_lambda"] = "td0"
+    lmbda: float = number(0.95, gt=0, le=1)
+    slice_length: int | None = number(None, ge=2)
+
+    def check(self) -> None:
+        """Slices go with the estimators that follow episodes over time, and make up a batch."""
+        super().check()
+        if self.slice_length is None:
+            if self.value_estimator != "td0":
+                hint = f"algo.value_estimator={self.value_estimator} follows episodes over time"
+                raise ConfigError("algo.slice_length", None, "a whole number at least 2", hint)
+            return
+        if self.value_estimator == "td0":
+            allowed = "null with algo.value_estimator=td0, which looks at single transitions"
+            raise ConfigError("algo.slice_length", self.slice_length, allowed)
+        if self.batch_size % self.slice_length:
+            allowed = f"a multiple of algo.slice_length={self.slice_length}"
+            raise ConfigError("algo.batch_size", self.batch_size, allowed)
+        if self.gamma * self.lmbda < 1e-6:  # TorchRL's TD(lambda) cannot be computed there
+            allowed = "at least 1e-6 / algo.lmbda with algo.slice_length"
+            raise ConfigError("algo.gamma", self.gamma, allowed)
+        if self.n_steps > 1:
+            raise ConfigError("algo.n_steps", self.n_steps, "1 with algo.slice_length")
+        if self.prioritized:
+            raise ConfigError("algo.prioritized", True, "false with algo.slice_length")
+
+    def check_envs(self, num_envs: int) -> None:
+        """The first update finds a slice of every environment, and the buffer keeps one."""
+        super().check_envs(num_envs)
+        if self.slice_length is None:
+            return
+        allowed = f"at least algo.slice_length * env.num_envs={self.slice_length * num_envs}"
+        for key in ("init_random_frames", "buffer_size"):
+            if getattr(self, key) < self.slice_length * num_envs:
+                raise ConfigError(f"algo.{key}", getattr(self, key), allowed)
+
+
+@dataclass(frozen=True)
+class TargetsConfig(OffPolicyConfig):
+    """Of those with target networks."""
+
+    target_update: Literal["soft", "hard"] = "soft"
+    tau: float = number(0.005, gt=0, le=1)
+    target_update_interval: int = number(1, ge=1)
+
+    def check(self) -> None:
+        """Targets are other networks than those they follow."""
+        super().check()
+        if self.target_update == "hard" and self.target_update_interval == 1:
+            allowed = "above 1 with algo.target_update=hard: else the targets are no others"
+            raise ConfigError("algo.target_update_interval", 1, allowed)
+
+
+@dataclass(frozen=True)
+class EntropyConfig(OffPolicyConfig):
+    """Of those that are rewarded for the entropy of their policy, by a temperature alpha."""
+
+    actor_lr: float | None = number(None, gt=0)
+    critic_lr: float | None = number(None, gt=0)
+    alpha_lr: float | None = number(None, gt=0)
+
+    alpha_init: float = number(1.0, gt=0)
+    min_alpha: float | None = number(None, gt=0)
+    max_alpha: float | None = number(None, gt=0)
+    fixed_alpha: bool = False
+    target_entropy: Literal["auto"] | float = "auto"
+
+    def check(self) -> None:
+        """Alpha starts inside its bounds."""
+        super().check()
+        low, high = self.min_alpha, self.max_alpha
+        if low is not None and high is not None and low > high:
+            raise ConfigError("algo.min_alpha", low, f"at most algo.max_alpha={high}")
+        if low is not None and self.alpha_init < low:
+            raise ConfigError("algo.alpha_init", self.alpha_init, f"at least algo.min_alpha={low}")
+        if high is not None and self.alpha_init > high:
+            raise ConfigError("algo.alpha_init", self.alpha_init, f"at most algo.max_alpha={high}")

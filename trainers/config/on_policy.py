@@ -1,0 +1,42 @@
+"""Keys of the algorithms that learn from what their present policy did, and their ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from trainers.config.algo import AlgoConfig
+from trainers.config.schema import number
+
+
+@dataclass(frozen=True)
+class OnPolicyConfig(AlgoConfig):
+    """What all of them have; `configs/algo/` says what each key is for."""
+
+    on_policy: ClassVar[bool] = True
+
+    gamma: float = number(0.99, ge=0, le=1)
+    gae_lambda: float = number(0.95, ge=0, le=1)
+    value_estimator: Literal["gae", "td_lambda", "td1", "td0"] = "gae"
+
+    lr: float = number(3e-4, gt=0)
+    actor_lr: float | None = number(None, gt=0)
+    critic_lr: float | None = number(None, gt=0)
+    lr_schedule: Literal["constant", "linear"] = "linear"
+    max_grad_norm: float | None = number(0.5, gt=0)
+
+    frames_per_batch: int = number(2_048, ge=1)
+
+    clip_value: bool | float = number(False, gt=0)
+    loss_critic_type: Literal["l2", "l1", "smooth_l1"] = "l2"
+    separate_losses: bool = False
+    functional: bool = False
+    reduction: Literal["mean", "sum"] = "mean"
+
+    normalize_observation: bool = True
+    normalize_reward: bool = True
+    shared_trunk: bool = False
+    predict_std: bool = False
+    log_std_init: float = number(0.0, ge=-20, le=2)
+
+    loss_module: str | None = None

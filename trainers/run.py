@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.config import ConfigError, TrainConfig, save_config
+from trainers.config import ConfigError, TrainConfig, load_config, save_config
 from trainers.config.env_id import check_env_id
+from trainers.config.resume import changes
+from trainers.config.run_dir import CONFIG_FILE
 from trainers.plugins import load_plugins
 from trainers.signals import stop_on_signals
 
@@ -64,8 +66,9 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         trainer = built.trainer
         if resume_from is not None:
             _resume(built, resume_from, run_dir)
+            _note_changes(config, run_dir / CONFIG_FILE)
         # Only now: a resume that failed leaves the configuration it could not follow as it was.
-        save_config(config, run_dir / "config.yaml")
+        save_config(config, run_dir / CONFIG_FILE)
         logger.info(_greeting(config, run_dir, trainer))
         logger.debug("%s", trainer)
         warm_up = getattr(config.algo, "init_random_frames", 0)
@@ -179,6 +182,13 @@ def _resume(built: Built, source: Path, run_dir: Path) -> None:
                 later.rename(later.with_name(f"damaged-{later.name}"))
             else:  # of the run as it went before
                 shutil.rmtree(later)
+
+
+def _note_changes(config: TrainConfig, stored: Path) -> None:
+    """Into the log: the terminal has shown it."""
+    if stored.is_file():
+        for change in changes(load_config(stored), config):
+            logger.debug("changed by this command: %s", change)
 
 
 def _keep_evidence(error: NonFiniteError, trainer: Trainer, run_dir: Path) -> None:

@@ -55,9 +55,16 @@ def test_stop_at(arguments: tuple[str, ...], straight: Straight) -> None:
     assert train(*TINY, *arguments, "run_dir=run", "stop_at=83") == 0
     state = last_state(RUN)
     assert all(len(e["actions"]) > 0 for e in state["collector"]["open_episodes"])
+    assert train("resume=run") == 0
+    assert_equal_runs(RUN, straight(arguments))
+
+
+def test_a_fresh_process(straight: Straight) -> None:
+    arguments = RUNS["td3, four wandering"]
+    assert train(*TINY, *arguments, "run_dir=run", "stop_at=82") == 0
     process = script("resume=run")
     assert process.returncode == 0, process.stderr
-    assert f"frame {state['clock']['frames']}, update" in process.stderr
+    assert "frame 84, update" in process.stderr
     assert "statistical" not in process.stderr
     assert_equal_runs(RUN, straight(arguments))
 

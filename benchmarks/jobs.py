@@ -12,7 +12,16 @@ from typing import Any
 
 from benchmarks.figures import speed, time_to_pass
 from benchmarks.peers import ROOT, python_of
-from benchmarks.rows import BATCHES, ENVIRONMENTS, PASSING_RETURN, PPO, SAC, STORED
+from benchmarks.rows import (
+    BATCHES,
+    DDPG,
+    ENVIRONMENTS,
+    PASSING_RETURN,
+    PPO,
+    SAC,
+    STORED,
+    TD3,
+)
 
 PROGRAMS = ROOT / "benchmarks" / "programs"
 
@@ -67,7 +76,9 @@ QUICK = Sizes(
 def jobs(groups: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:
     """One round: every contestant of every row once, one after the other."""
     makers = {
-        "sac": _sac,
+        "sac": partial(_off_policy, "sac", SAC, ("ours", "sb3", "sbx", "torchrl")),
+        "td3": partial(_off_policy, "td3", TD3, ("ours", "sb3", "sbx")),
+        "ddpg": partial(_off_policy, "ddpg", DDPG, ("ours", "sb3", "sbx")),
         "ppo1": partial(_ppo, "ppo1", 1, ("ours", "sb3", "sbx", "torchrl")),
         "ppo8": partial(_ppo, "ppo8", 8, ("ours", "sb3", "sbx")),
         "collect": _collect,
@@ -83,10 +94,12 @@ def jobs(groups: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:
 # ------------------------------------------------------------------ the groups
 
 
-def _sac(sizes: Sizes, seed: int) -> list[Job]:
+def _off_policy(
+    row: str, algo: Mapping[str, Any], contestants: Sequence[str], sizes: Sizes, seed: int
+) -> list[Job]:
     settled = sizes.sac_warm_up + sizes.sac_settling
     settings = {
-        **SAC,
+        **algo,
         "num_envs": 1,
         "warm_up": sizes.sac_warm_up,
         "total_frames": settled + sizes.sac_frames,
@@ -94,7 +107,7 @@ def _sac(sizes: Sizes, seed: int) -> list[Job]:
         "seed": seed,
     }
     measure = partial(speed, after=settled)
-    return [_training("sac", who, settings, measure) for who in ("ours", "sb3", "sbx", "torchrl")]
+    return [_training(row, who, settings, measure) for who in contestants]
 
 
 def _ppo(row: str, num_envs: int, contestants: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:

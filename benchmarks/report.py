@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.figures import Samples, advantage, number, verdict
-from benchmarks.rows import LIMITS, PPO, ROWS, SAC, Growth, Limit, Row
+from benchmarks.rows import DDPG, LIMITS, PPO, ROWS, SAC, TD3, Growth, Limit, Row
 
 RESULTS = peers.ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "torchrl", "tensordict", "gymnasium", "mujoco", "numpy")
@@ -155,6 +155,7 @@ def keep(samples: Samples, about: Mapping[str, Any], directory: Path = RESULTS) 
     rows: dict[str, dict[str, list[float]]] = {}
     for (row, who), values in samples.items():
         rows.setdefault(row, {})[who] = values
-    content = {**about, "settings": {"sac": SAC, "ppo": PPO}, "values": rows}
+    settings = {"sac": SAC, "td3": TD3, "ddpg": DDPG, "ppo": PPO}
+    content = {**about, "settings": settings, "values": rows}
     path.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n")
     return path

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 GROUPS = (
-    *("sac", "ppo1", "ppo8", "collect", "envpool"),
+    *("sac", "ppo1", "ppo8", "td3", "ddpg", "collect", "envpool"),
     *("startup", "bare", "scaling", "learning"),
 )
 DEFAULT_GROUPS = GROUPS[:-1]  # learning takes hours
-TRAINED = {"sac", "ppo1", "ppo8", "learning"}  # by the peers as well
+TRAINED = {"sac", "td3", "ddpg", "ppo1", "ppo8", "learning"}  # by the peers as well
 
 SAC = {
     "algo": "sac",
@@ -22,6 +22,8 @@ SAC = {
     "buffer_size": 1_000_000,
     "updates_per_frame": 1,
 }
+TD3 = {**SAC, "algo": "td3", "exploration_noise": 0.1, "policy_delay": 2}
+DDPG = {**SAC, "algo": "ddpg", "exploration_noise": 0.1}
 PPO = {
     "algo": "ppo",
     "lr": 3e-4,
@@ -64,6 +66,8 @@ STORED = (10_000, 100_000, 1_000_000)
 
 ROWS = {
     "sac": Row("SAC, one environment", "frames/s"),
+    "td3": Row("TD3, one environment", "frames/s"),
+    "ddpg": Row("DDPG, one environment", "frames/s"),
     "updates": Row("SAC, updates alone", "updates/s"),
     "ppo1": Row("PPO, one environment", "frames/s"),
     "ppo8": Row("PPO, eight environments", "frames/s"),
@@ -102,6 +106,8 @@ LIMITS = {
     ("sac", "sbx"): Limit(1.05, 1.2),
     ("sac", "sb3"): Limit(1.9),
     ("sac", "torchrl"): Limit(3.0),
+    ("td3", "sbx"): Limit(1.0),
+    ("ddpg", "sbx"): Limit(1.0),
     ("updates", "bound"): Limit(0.6, 0.7),
     ("ppo1", "sb3"): Limit(2.2, 4.0),
     ("ppo1", "sbx"): Limit(2.0),

@@ -332,13 +332,14 @@ def env_config(env_id: str = "tests/Tale-v0", **given: Any) -> EnvConfig:
     return EnvConfig(id=env_id, name="tests", **given)
 
 
-def tiny_sac(
+def tiny_off_policy(
+    config_class: Any,
     env: EnvConfig | None = None,
     algo: dict[str, Any] | None = None,
     total_frames: int = 40,
     **given: Any,
 ) -> TrainConfig:
-    """SAC with networks of eight units on Pendulum: trains for a fraction of a second."""
+    """An algorithm with networks of eight units on Pendulum: trains for a fraction of a second."""
     settings: dict[str, Any] = {"batch_size": 8, "buffer_size": 1_000, "init_random_frames": 10}
     sections: dict[str, Any] = {
         "network": NetworkConfig(hidden=[8]),
@@ -349,11 +350,21 @@ def tiny_sac(
         "device": "cpu",
     }
     return TrainConfig(
-        algo=SACConfig(**(settings | (algo or {}))),
+        algo=config_class(**(settings | (algo or {}))),
         env=env or env_config("Pendulum-v1"),
         total_frames=total_frames,
         **(sections | given),
     )
+
+
+def tiny_sac(
+    env: EnvConfig | None = None,
+    algo: dict[str, Any] | None = None,
+    total_frames: int = 40,
+    **given: Any,
+) -> TrainConfig:
+    """SAC, as :func:`tiny_off_policy`."""
+    return tiny_off_policy(SACConfig, env, algo, total_frames, **given)
 
 
 def tiny_ppo(

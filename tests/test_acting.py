@@ -22,7 +22,7 @@ from trainers.collectors import GymCollector
 from trainers.config import NetworkConfig, PPOConfig
 from trainers.envs import Envs
 from trainers.episodes import run_episodes
-from trainers.networks import ActingPolicy, TanhNormalActor
+from trainers.networks import ActingPolicy, TanhActor, TanhNormalActor
 
 ENVIRONMENTS = {
     "gaussian": {"env_id": "Pendulum-v1", "max_episode_steps": 30},
@@ -106,6 +106,25 @@ def test_a_squashed_gaussian_acts_as_in_torch(bounds: tuple[list[float], list[fl
     assert np.unique(action).size > 300
     in_numpy.describe(data)
     assert set(data.keys()) == {"observation", "action"}
+
+
+@pytest.mark.parametrize("bounds", BOUNDS.values(), ids=list(BOUNDS))
+def test_a_deterministic_actor_acts_as_in_torch(bounds: tuple[list[float], list[float]]) -> None:
+    torch.manual_seed(0)
+    low, high = map(torch.tensor, bounds)
+    policy = ActingPolicy(TanhActor(5, Bounded(low, high, (2,)), [32, 32], "relu"))
+    data = TensorDict({"observation": 9.0 * torch.randn(200, 5)}, [200])
+    in_numpy = NumpyPolicy(policy)
+    assert in_numpy.acts_in_numpy
+    noise = in_numpy.noise(3, 200)
+    assert noise.shape == (3, 200, 0)
+    with torch.no_grad():
+        expected = policy(data)["action"].numpy()
+    for given in (None, noise[0]):
+        action = in_numpy.act(data["observation"].numpy(), given)
+        assert (action.dtype, action.shape) == (expected.dtype, expected.shape)
+        np.testing.assert_allclose(action, expected, rtol=1e-4, atol=1e-5)
+    assert np.unique(action).size > 300
 
 
 @environments

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_same, make_trainer, sac_loss, tiny_ppo, tiny_sac
+from helpers import assert_same, make_trainer, sac_loss, tiny_off_policy, tiny_ppo, tiny_sac
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,7 +23,7 @@ from trainers import arrays, backprop, capture, phases
 from trainers.acting import NumpyPolicy
 from trainers.build import build
 from trainers.capture import CapturedUpdates, Update, obstacle
-from trainers.config import TrainConfig
+from trainers.config import TD3Config, TrainConfig
 from trainers.errors import NonFiniteError
 from trainers.hooks import Replay, TargetUpdate, gradients
 from trainers.phases import Phase
@@ -106,11 +106,13 @@ def trained(config: TrainConfig, captured: bool = True, **hooks: Any) -> Trainer
     """A trainer that has trained; with learning rates on the device, ``captured`` or not."""
     trainer = build(config).trainer
     trainer.capture = captured
+
+    def rates(trainer: Trainer, batch: TensorDictBase) -> None:
+        for phase in trainer.phases:
+            phase.prepare_replay()
+
     if not captured:
-        (phase,) = trainer.phases
-        trainer.register_hook(
-            "process_optim_batch", lambda *_: phase.prepare_replay(), name="rates"
-        )
+        trainer.register_hook("process_optim_batch", rates)
     for stage, hook in hooks.items():
         trainer.register_hook(stage, hook)
     trainer.train()
@@ -145,6 +147,17 @@ def test_captured_updates_are_the_others(
     assert_same(state(trained(config())), plain)
     (graph,) = as_on_a_gpu
     assert graph.replays == 50 - capture.WARM_UPS
+
+
+def test_td3_has_a_graph_for_every_set_of_due_phases(as_on_a_gpu: list[Again]) -> None:
+    config = tiny_off_policy(TD3Config, total_frames=70, algo={"policy_delay": 3})
+    plain = state(trained(config, captured=False))
+    assert as_on_a_gpu == []
+    assert_same(state(trained(config)), plain)
+    assert [graph.replays for graph in as_on_a_gpu] == [
+        40 - capture.WARM_UPS,
+        20 - capture.WARM_UPS,
+    ]
 
 
 def test_ppo_has_a_graph_for_every_shape_of_a_minibatch(

@@ -19,9 +19,9 @@ from trainers.config import NetworkConfig, SACConfig
 from trainers.networks import (
     ACTIVATIONS,
     ActingPolicy,
-    NoisyPolicy,
     StateActionValue,
     StateValue,
+    TanhActor,
     TanhNormalActor,
     critic_ensemble,
     mlp,
@@ -161,23 +161,20 @@ def test_a_network_that_cannot_be_drawn_anew_is_refused() -> None:
     assert len(critic_ensemble([Bare(), Bare()])) == 2
 
 
-def test_noise_is_in_units_of_the_range_and_stays_within_it() -> None:
-    class Still(nn.Module):
-        def forward(self, data: Any) -> Any:
-            return data.set("action", torch.tensor([[1.0, 0.45]]).expand(len(data), 2))
-
+@pytest.mark.parametrize("spec", [UNIT, WIDE], ids=["unit", "wide"])
+def test_a_deterministic_actor_is_squashed_into_the_bounds(spec: Bounded) -> None:
     torch.manual_seed(0)
-    data = TensorDict({"observation": torch.zeros(20_000, 3)}, [20_000])
-    action = NoisyPolicy(Still(), WIDE, 0.1)(data)["action"]
-    # WIDE is [-2, 4] and [0, 0.5]: a tenth of half of the range is 0.3 and 0.025
-    assert action[:, 0].mean().item() == pytest.approx(1.0, abs=0.01)
-    assert action[:, 0].std().item() == pytest.approx(0.3, abs=0.01)
-    below = action[:, 1] < 0.45
-    deviation = (action[below, 1] - 0.45).square().mean().sqrt().item()
-    assert deviation == pytest.approx(0.025, abs=0.001)
-    strong = NoisyPolicy(Still(), WIDE, 5.0)(data)["action"]
-    assert strong.amin(0).tolist() == [-2.0, 0.0]
-    assert strong.amax(0).tolist() == [4.0, 0.5]
+    actor = TanhActor(3, spec, [16], "relu")
+    data = TensorDict({"observation": 50 * torch.randn(500, 3)}, [500])
+    action = actor(data)["action"]
+    low, high = spec.space.low, spec.space.high
+    expected = low + (high - low) * (actor.net(data["observation"]).tanh() + 1) / 2
+    torch.testing.assert_close(action, expected)
+    assert (action.amin(0) - low).abs().max() < 0.01
+    assert (action.amax(0) - high).abs().max() < 0.01
+    assert torch.equal(actor.mode(data["observation"]), actor.sample(data["observation"]))
+    with set_exploration_type(ExplorationType.RANDOM):
+        assert torch.equal(ActingPolicy(actor)(data.select("observation"))["action"], action)
 
 
 def test_the_value_of_a_state_is_one_number() -> None:

@@ -13,8 +13,8 @@ from torchrl.data import Bounded
 
 from trainers import arrays
 from trainers.arrays import as_array, as_tensor
-from trainers.networks import TanhNormalActor
-from trainers.squashed import Drawn, SquashedGaussian
+from trainers.networks import TanhActor, TanhNormalActor
+from trainers.squashed import Drawn, SquashedGaussian, SquashedMean
 
 UNIT = Bounded(-1.0, 1.0, (2,))
 WIDE = Bounded(torch.tensor([-2.0, 1.0]), torch.tensor([3.0, 9.0]), (2,))
@@ -91,3 +91,27 @@ def test_all_stays_finite_where_the_actor_saturates(monkeypatch: pytest.MonkeyPa
     assert np.isfinite(drawn.log_prob).all()
     _, gradient = by_autograd(in_torch(actor, monkeypatch), outputs, noise)
     assert gradient.isfinite().all()
+
+
+@specs
+def test_a_mean_and_its_gradient(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    actor = TanhActor(3, spec, [8], "relu")
+    data = TensorDict({"observation": 3 * torch.randn(50, 3)}, [50])
+    outputs = actor.net(data["observation"]).detach().requires_grad_()
+    expected = actor.module[1](outputs)  # type: ignore[index]  # a Sequential
+    assert torch.equal(expected, actor(data)["action"])
+    weights = torch.randn(50, 2)
+    (weights * expected).sum().backward()
+    ours = SquashedMean(actor)
+    action, squashed = ours.draw(outputs.detach().numpy())
+    assert np.array_equal(ours.action(outputs.detach().numpy(), None), action)
+    gradient = as_tensor(ours.gradient(squashed, weights.numpy()))
+    assert outputs.grad is not None
+    torch.testing.assert_close(as_tensor(action), expected.detach())
+    torch.testing.assert_close(gradient, outputs.grad)
+    monkeypatch.setattr(arrays, "on_host", lambda tensor: False)
+    theirs = SquashedMean(actor)  # as it would be on another device
+    action, squashed = theirs.draw(outputs.detach())
+    torch.testing.assert_close(action, expected.detach())
+    torch.testing.assert_close(theirs.gradient(squashed, weights), outputs.grad)

@@ -6,10 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.algorithms.ddpg import DDPGTrainer
     from trainers.algorithms.ppo import PPOTrainer
     from trainers.algorithms.sac import SACTrainer
+    from trainers.algorithms.td3 import TD3Trainer
     from trainers.collectors import GymCollector
-    from trainers.config import EnvConfig, PPOConfig, SACConfig, TrainConfig
+    from trainers.config import (
+        DDPGConfig,
+        EnvConfig,
+        PPOConfig,
+        SACConfig,
+        TD3Config,
+        TrainConfig,
+    )
     from trainers.envs import Envs
     from trainers.errors import NonFiniteError
     from trainers.phases import Phase
@@ -20,6 +29,8 @@ if TYPE_CHECKING:
 
 # Loaded when first used: a wrong command line is answered without waiting for torch.
 _HOMES = {
+    "DDPGConfig": "config",
+    "DDPGTrainer": "algorithms.ddpg",
     "EnvConfig": "config",
     "Envs": "envs",
     "Epochs": "updates",
@@ -31,6 +42,8 @@ _HOMES = {
     "SACConfig": "config",
     "SACTrainer": "algorithms.sac",
     "Stage": "stages",
+    "TD3Config": "config",
+    "TD3Trainer": "algorithms.td3",
     "TrainConfig": "config",
     "Trainer": "trainer",
     "UpdateRatio": "updates",
@@ -38,6 +51,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "DDPGConfig",
+    "DDPGTrainer",
     "EnvConfig",
     "Envs",
     "Epochs",
@@ -49,6 +64,8 @@ __all__ = [
     "SACConfig",
     "SACTrainer",
     "Stage",
+    "TD3Config",
+    "TD3Trainer",
     "TrainConfig",
     "Trainer",
     "UpdateRatio",

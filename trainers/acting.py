@@ -8,19 +8,21 @@ import torch
 from tensordict import TensorDictBase
 from torch import nn
 
-from trainers.networks import ActingPolicy
-from trainers.numpy_nets import Array, Head, NumpyMLP, SquashedHead, numpy_policy
+from trainers.networks import ActingPolicy, TanhActor
+from trainers.numpy_nets import Array, Head, MeanHead, NumpyMLP, SquashedHead, numpy_policy
 
 
 class NumpyPolicy(nn.Module):
     """A policy on TensorDicts that can also :meth:`act` on arrays, several times as fast.
 
-    Collectors and evaluations that find :meth:`act` use it, and have the rest of what a loss wants
-    to know of the actions written once a rollout by :meth:`describe`.
+    Collectors and evaluations use it where ``acts_in_numpy`` is true, and have the rest of what a
+    loss wants to know of the actions written once a rollout by :meth:`describe`.
 
     Args:
         actor: a shipped actor for which :meth:`fits` is true; its weights are the ones used.
     """
+
+    acts_in_numpy = True
 
     def __init__(self, actor: Any) -> None:
         super().__init__()
@@ -76,4 +78,7 @@ def _nets(actor: Any) -> tuple[NumpyMLP, Head] | None:
     if not isinstance(actor, ActingPolicy):
         return numpy_policy(getattr(actor[0], "module", None))
     squashed = actor.actor
-    return (NumpyMLP(squashed.net), SquashedHead(squashed)) if NumpyMLP.fits(squashed.net) else None
+    if not NumpyMLP.fits(squashed.net):
+        return None
+    is_mean = isinstance(squashed, TanhActor)
+    return NumpyMLP(squashed.net), MeanHead(squashed) if is_mean else SquashedHead(squashed)

@@ -12,16 +12,18 @@ import torch
 
 from trainers import plugins
 from trainers.algorithms.common import Algorithm, keeping_settings
+from trainers.algorithms.ddpg import DDPG
 from trainers.algorithms.off_policy import make_buffer
 from trainers.algorithms.ppo import PPO
 from trainers.algorithms.sac import SAC
+from trainers.algorithms.td3 import TD3
 from trainers.collectors import GymCollector
 from trainers.config import ConfigError, TrainConfig
 from trainers.envs import Envs
 from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
 
-ALGORITHMS: dict[str, Algorithm] = {"ppo": PPO, "sac": SAC}
+ALGORITHMS: dict[str, Algorithm] = {"ddpg": DDPG, "ppo": PPO, "sac": SAC, "td3": TD3}
 
 
 @dataclass(frozen=True)

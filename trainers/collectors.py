@@ -38,8 +38,9 @@ class GymCollector:
     Args:
         envs: the environments.
         policy: called on a TensorDict with ``observation`` ``[num_envs, n]``; writes ``action``,
-            and whatever a loss wants to know of it later. A
-            :class:`~trainers.acting.NumpyPolicy` is asked in numpy.
+            and whatever a loss wants to know of it later. It is asked in numpy where it says
+            ``acts_in_numpy``; where it has ``begin_episodes`` it is told which environments do, and
+            its ``exploration_state`` is saved (:class:`~trainers.noise.OrnsteinUhlenbeck`).
         seed: every episode is reset with a seed made from this one.
         frames_per_batch: frames of a rollout over all environments; default one from each.
         init_random_frames: so many frames are collected with uniformly random actions first.
@@ -115,7 +116,8 @@ class GymCollector:
     def _acts_in_numpy(self) -> bool:
         """Whether this rollout's actions are the policy's, of its weights as they are now."""
         random = self.frames < self.init_random_frames
-        return hasattr(self.policy, "act") and not random and not self.overlap
+        in_numpy = getattr(self.policy, "acts_in_numpy", False)
+        return in_numpy and not random and not self.overlap
 
     def _begin_step(
         self, written: dict[str, Array] | None = None, noise: Array | None = None
@@ -179,6 +181,8 @@ class GymCollector:
         seeds = [episode_seed(self.seed, env, int(n)) for env, n in enumerate(self._episodes)]
         self._episodes += mask
         self._steps[mask] = 0
+        if hasattr(self.policy, "begin_episodes"):
+            self.policy.begin_episodes(mask)
         observation = self.envs.reset(seeds, mask)
         self._check_finite("observation", observation)
         return observation
@@ -221,6 +225,7 @@ class GymCollector:
             "observation": self._observation,
             "reports_success": self._reports_success,
             "written": self._written,
+            "exploration": getattr(self.policy, "exploration_state", None),
             "open_episodes": self._open_episodes(),
         }
 
@@ -240,6 +245,8 @@ class GymCollector:
         self.frames = state["frames"]
         self._episodes, self._steps = np.array(state["episodes"]), np.array(state["steps"])
         self._reports_success = state["reports_success"]
+        if hasattr(self.policy, "exploration_state"):
+            self.policy.exploration_state = _numpy(state.get("exploration"))
         self._observation = self._written = self._outcome = None
         self.restored = ("exact", "")
         if state["observation"] is None:

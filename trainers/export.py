@@ -76,7 +76,7 @@ class EnvPolicy(nn.Module):
 
 
 class _SquashedMode(nn.Module):
-    """SAC's: the squashed mean."""
+    """SAC's, DDPG's and TD3's: the squashed mean."""
 
     def __init__(self, policy: ActingPolicy) -> None:
         super().__init__()

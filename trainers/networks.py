@@ -153,9 +153,10 @@ class TanhNormalActor(ProbabilisticActor):
             # target, and alpha falls without end; the default bound does not.
             NormalParamExtractor(),
         )
+        center, half_range = center_and_half_range(spec)
         low, high = spec.space.low, spec.space.high
         # The distribution's own bounds, left unsaid, cost it no rescaling in every sample.
-        unit = bool((low == -1).all() and (high == 1).all())
+        unit = isinstance(half_range, float)
         super().__init__(
             TensorDictModule(net, ["observation"], ["loc", "scale"]),
             in_keys=["loc", "scale"],
@@ -166,7 +167,7 @@ class TanhNormalActor(ProbabilisticActor):
         )
         # Not submodules a second time; the parameters are the same.
         self.__dict__["_outputs"], self.__dict__["_net"] = net[0], net
-        self.center, self.half_range = (0.0, 1.0) if unit else ((low + high) / 2, (high - low) / 2)
+        self.center, self.half_range = center, half_range
 
     @property
     def net(self) -> nn.Sequential:
@@ -197,6 +198,55 @@ class TanhNormalActor(ProbabilisticActor):
 
 # tanh rounds to exactly 1 at 9: keep off the bounds, as TorchRL's transform does
 BELOW_ONE = 1.0 - torch.finfo(torch.float32).resolution
+
+
+class TanhActor(TensorDictModule):
+    """A deterministic policy: an MLP squashed into the bounds of the actions.
+
+    Args:
+        num_observations: length of ``observation``.
+        spec: a bounded action spec ``[n]``.
+        hidden: widths of the hidden layers.
+        activation: one of :data:`ACTIVATIONS`.
+    """
+
+    def __init__(
+        self, num_observations: int, spec: Any, hidden: Sequence[int], activation: str
+    ) -> None:
+        center, half_range = center_and_half_range(spec)
+        net = mlp(num_observations, spec.shape[-1], hidden, activation)
+        squash = _Squash(center, half_range)
+        super().__init__(nn.Sequential(net, squash), ["observation"], ["action"])
+        self.center, self.half_range = center, half_range
+
+    @property
+    def net(self) -> nn.Sequential:
+        """The linear layers and the activations between them."""
+        return self.module[0]  # type: ignore[index, return-value]  # a Sequential
+
+    def mode(self, observation: Tensor) -> Tensor:
+        """The action."""
+        return self.module(observation)
+
+    sample = mode
+
+
+class _Squash(nn.Module):
+    """Into the bounds of the actions, by tanh."""
+
+    def __init__(self, center: Tensor | float, half_range: Tensor | float) -> None:
+        super().__init__()
+        self.center, self.half_range = center, half_range
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return self.center + self.half_range * outputs.tanh()
+
+
+def center_and_half_range(spec: Any) -> tuple[Tensor | float, Tensor | float]:
+    """Of the bounds of a bounded spec: tensors, or the numbers 0 and 1 where they are -1 and 1."""
+    low, high = spec.space.low, spec.space.high
+    unit = bool((low == -1).all() and (high == 1).all())
+    return (0.0, 1.0) if unit else ((low + high) / 2, (high - low) / 2)
 
 
 def critic_ensemble(critic: nn.Module | Sequence[nn.Module], number: int = 2) -> list[nn.Module]:
@@ -263,7 +313,7 @@ class ActingPolicy(nn.Module):
     for the deterministic action, else a sample.
     """
 
-    def __init__(self, actor: TanhNormalActor) -> None:
+    def __init__(self, actor: TanhNormalActor | TanhActor) -> None:
         super().__init__()
         self.actor = actor
 
@@ -272,25 +322,3 @@ class ActingPolicy(nn.Module):
         deterministic = exploration_type() is ExplorationType.DETERMINISTIC
         act = self.actor.mode if deterministic else self.actor.sample
         return data.set("action", act(data["observation"]))
-
-
-class NoisyPolicy(nn.Module):
-    """Adds Gaussian noise to a policy's actions, clipped to their bounds: for collection only.
-
-    Args:
-        policy: writes ``action``.
-        spec: the bounded spec of the actions.
-        std: of the noise, where every action's range counts as [-1, 1].
-    """
-
-    def __init__(self, policy: nn.Module, spec: Any, std: float) -> None:
-        super().__init__()
-        self.policy = policy
-        self._low, self._high = spec.space.low, spec.space.high
-        self._scale = std * (self._high - self._low) / 2
-
-    def forward(self, data: TensorDictBase) -> TensorDictBase:
-        """Write ``action`` for the observations in ``data``."""
-        action = self.policy(data)["action"]
-        noisy = torch.addcmul(action, self._scale, torch.randn_like(action))
-        return data.set("action", noisy.clamp(self._low, self._high))

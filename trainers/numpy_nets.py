@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trainers.networks import ActionHead
 from trainers.normalization import RunningNorm
-from trainers.squashed import SquashedGaussian
+from trainers.squashed import SquashedGaussian, SquashedMean
 
 Array = np.ndarray
 
@@ -251,6 +251,14 @@ class SquashedHead(SquashedGaussian):
     def noise(self, *shape: int) -> Array:
         """Standard normal."""
         return torch.randn(*shape, self.num_actions).numpy()
+
+
+class MeanHead(SquashedMean):
+    """The outputs, squashed into the actions' bounds: nothing is drawn."""
+
+    def noise(self, *shape: int) -> Array:
+        """None, in as many pieces."""
+        return np.empty((*shape, 0), np.float32)
 
 
 def numpy_policy(policy: nn.Module | None) -> tuple[NumpyMLP, DistributionHead] | None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from types import SimpleNamespace
+from typing import Any
 
 from common import ENV_ID
 
 from trainers.config import (
     AlgoConfig,
     CheckpointConfig,
+    DDPGConfig,
     EnvConfig,
     EvalConfig,
     NetworkConfig,
     PPOConfig,
     ReportConfig,
     SACConfig,
+    TD3Config,
     TrainConfig,
 )
 
@@ -23,7 +26,7 @@ from trainers.config import (
 def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
     """What `scripts/train.py` would be told, without evaluations, checkpoints and reports."""
     return TrainConfig(
-        algo=_sac(settings) if settings.algo == "sac" else _ppo(settings),
+        algo=_MAKERS[settings.algo](settings),
         # Not staggered: the others do not cut their first episodes.
         env=EnvConfig.from_dict(
             {
@@ -35,7 +38,7 @@ def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
             }
         ),
         network=NetworkConfig(
-            hidden=settings.hidden, activation="relu" if settings.algo == "sac" else "tanh"
+            hidden=settings.hidden, activation="tanh" if settings.algo == "ppo" else "relu"
         ),
         eval=EvalConfig(interval=0, episodes=1),  # only the one after the end
         checkpoint=CheckpointConfig(interval=0, best=False),
@@ -48,20 +51,38 @@ def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
     )
 
 
+def _off_policy(settings: SimpleNamespace) -> dict[str, Any]:
+    """What SAC, TD3 and DDPG have in common."""
+    return {
+        "lr": settings.lr,
+        "gamma": settings.gamma,
+        "batch_size": settings.batch_size,
+        "tau": settings.tau,
+        "buffer_size": settings.buffer_size,
+        "init_random_frames": settings.warm_up,
+        "utd_ratio": settings.updates_per_frame,
+        "loss_function": "l2",
+        "max_grad_norm": None,  # the others have no such option
+    }
+
+
 def _sac(settings: SimpleNamespace) -> AlgoConfig:
-    return SACConfig(
-        lr=settings.lr,
-        gamma=settings.gamma,
-        batch_size=settings.batch_size,
-        tau=settings.tau,
-        buffer_size=settings.buffer_size,
-        init_random_frames=settings.warm_up,
-        utd_ratio=settings.updates_per_frame,
+    return SACConfig(num_critics=2, alpha_init=1.0, target_entropy="auto", **_off_policy(settings))
+
+
+def _td3(settings: SimpleNamespace) -> AlgoConfig:
+    return TD3Config(
         num_critics=2,
-        alpha_init=1.0,
-        target_entropy="auto",
-        loss_function="l2",
-        max_grad_norm=None,  # the others have no such option
+        policy_delay=settings.policy_delay,
+        noise="gaussian",
+        exploration_noise=settings.exploration_noise,
+        **_off_policy(settings),
+    )
+
+
+def _ddpg(settings: SimpleNamespace) -> AlgoConfig:
+    return DDPGConfig(
+        noise="gaussian", exploration_noise=settings.exploration_noise, **_off_policy(settings)
     )
 
 
@@ -86,3 +107,6 @@ def _ppo(settings: SimpleNamespace) -> AlgoConfig:
         normalize_reward=False,
         log_std_init=0.0,
     )
+
+
+_MAKERS = {"sac": _sac, "td3": _td3, "ddpg": _ddpg, "ppo": _ppo}

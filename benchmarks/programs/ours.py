@@ -13,6 +13,8 @@ What is left is how a library does it, and no setting of it:
 - SB3 and SBX store SAC's observations in float64, the environment's type, and convert each batch;
   we and TorchRL's trainer store float32. They halve the errors of SAC's critics, which Adam undoes,
   and step the critics before the actor's loss is computed, we and TorchRL's trainer after.
+- SBX moves the targets of TD3 in every update, we and SB3 in every second; its actor goes by the
+  least of the critics, the others by the first.
 - SBX clips the gradients of PPO's actor and of its critic, the others those of both together.
 - SB3 and SBX ask PPO's critic at every step of a rollout, we and TorchRL's trainer all at once.
 - SB3 and SBX read losses from every update, we read them for a line.

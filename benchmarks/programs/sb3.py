@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import numpy as np
 from common import ENV_ID, Marks, read_settings
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.noise import NormalActionNoise
 
 settings = read_settings()
 if settings.jax:
     from flax import linen
-    from sbx import PPO, SAC
+    from sbx import DDPG, PPO, SAC, TD3
 
     relu, tanh = linen.relu, linen.tanh
 else:
-    from stable_baselines3 import PPO, SAC
+    from stable_baselines3 import DDPG, PPO, SAC, TD3
     from torch import nn
 
     relu, tanh = nn.ReLU, nn.Tanh
 
 
 def count_updates() -> int:
-    """Steps of the actor's optimizer: SB3 itself counts PPO's epochs instead."""
+    """Steps of the critics' optimizer, or of PPO's: SB3 itself counts PPO's epochs instead."""
+    on_policy = settings.algo == "ppo"
     if settings.jax:
-        return int(model.policy.actor_state.step)
-    optimizer = (model.policy if settings.algo == "ppo" else model.actor).optimizer
+        return int((model.policy.actor_state if on_policy else model.policy.qf_state).step)
+    optimizer = (model.policy if on_policy else model.critic).optimizer
     return next((int(state["step"]) for state in optimizer.state.values()), 0)
 
 
@@ -69,6 +72,27 @@ if settings.algo == "sac":
         ent_coef="auto",  # from 1.0, towards minus the number of action dimensions
         target_entropy="auto",
         policy_kwargs={"net_arch": settings.hidden, "activation_fn": relu, "n_critics": 2},
+        **common,
+    )
+elif settings.algo in ("td3", "ddpg"):
+    # To them DDPG is TD3 without its delay, its smoothing and its second critic.
+    twins = settings.algo == "td3"
+    shape = env.action_space.shape
+    model = (TD3 if twins else DDPG)(
+        "MlpPolicy",
+        action_noise=NormalActionNoise(np.zeros(shape), np.full(shape, settings.exploration_noise)),
+        tau=settings.tau,
+        buffer_size=settings.buffer_size,
+        learning_starts=settings.warm_up,
+        train_freq=(1, "step"),
+        gradient_steps=settings.num_envs * settings.updates_per_frame,
+        policy_kwargs={
+            "net_arch": settings.hidden,
+            "activation_fn": relu,
+            "n_critics": 2 if twins else 1,
+        },
+        **({"policy_delay": settings.policy_delay} if twins else {}),
+        **({"qf_learning_rate": settings.lr} if settings.jax else {}),  # else it has its own
         **common,
     )
 else:

@@ -17,7 +17,7 @@ from benchmarks.figures import MeasurementError
 from benchmarks.jobs import PROGRAMS, QUICK, Job, Sizes, jobs
 from benchmarks.rows import BATCHES, GROUPS, ROWS, Growth
 from benchmarks.running import run
-from trainers.config import SACConfig
+from trainers.config import DDPGConfig, SACConfig, TD3Config
 
 
 def _settings(job: Job) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def _settings(job: Job) -> dict[str, Any]:
 
 
 def test_all_contestants_of_a_row_are_told_the_same() -> None:
-    for group in ("sac", "ppo1", "ppo8"):
+    for group in ("sac", "td3", "ddpg", "ppo1", "ppo8"):
         told = []
         for job in jobs([group], QUICK, seed=1):
             settings = _settings(job)
@@ -100,6 +100,12 @@ def test_the_settings_become_a_configuration_of_ours(monkeypatch: pytest.MonkeyP
     assert (config.seed, config.threads, config.env.stagger) == (7, 3, False)
     assert isinstance(config.algo, SACConfig)
     assert (config.algo.batch_size, config.algo.init_random_frames) == (256, 500)
+    for name, kind in (("td3", TD3Config), ("ddpg", DDPGConfig)):
+        settings = _settings(jobs([name], Sizes(), seed=7)[0])
+        config = configured(SimpleNamespace(**settings))
+        assert type(config.algo) is kind
+        assert (config.algo.noise, config.algo.exploration_noise) == ("gaussian", 0.1)
+        assert config.network.activation == "relu"
     settings = _settings(jobs(["ppo8"], Sizes(), seed=7)[0])
     config = configured(SimpleNamespace(**settings))
     assert (config.env.num_envs, config.network.hidden) == (8, [64, 64])

@@ -12,8 +12,8 @@ from stand_in import Runs
 # command line | the key that is named | what is allowed or meant instead
 BAD = """
 algo=sca                               | algo: got "sca"        | did you mean sac?
-algo=[sac,sac]                         | algo:                  | one of ppo, sac
-algo=null                              | algo: got null         | one of ppo, sac
+algo=[sac,sac]                         | algo:                  | one of
+algo=null                              | algo: got null         | one of
 env=Hoper                              | env: got "Hoper"       | did you mean Hopper?
 env=halfcheetah                        | env:                   | did you mean HalfCheetah?
 env=1                                  | env: got 1             | one of Acrobot, Ant
@@ -88,15 +88,23 @@ log.timings=1                          | log.timings            | true or false
 algo.frames_per_batch=6 env.num_envs=4 | algo.frames_per_batch  | a multiple of env.num_envs=4
 algo.lr_schedule=linaer                | algo.lr_schedule       | did you mean linear?
 algo.name=ppo                          | algo.alpha_lr: got null | a key of algo=sac
-algo.name=dqn                          | algo.name: got "dqn"   | one of ppo, sac
+algo.name=dqm                          | algo.name: got "dqm"   | one of
 algo.clip_epsilon=0.1                  | algo.clip_epsilon: got 0.1 | a key of algo=ppo
-algo=ppo algo.utd_ratio=1              | algo.utd_ratio: got 1  | a key of algo=sac
+algo=ppo algo.utd_ratio=1              | algo.utd_ratio: got 1  | algo=sac
 algo=ppo algo.gea_lambda=1             | algo.gea_lambda: got 1 | did you mean algo.gae_lambda?
 algo=ppo algo.loss=cilp                | algo.loss: got "cilp"  | did you mean clip?
 algo=ppo algo.clip_epsilon=1           | algo.clip_epsilon: got 1 | above 0 and below 1
 algo=ppo algo.clip_value=0             | algo.clip_value: got 0 | true or false or a number above 0
 algo.target_update=hard                | algo.target_update_interval: got 1 | above 1
 algo.delay_actor=true                  | algo.delay_actor: got true | algo.value_network=true
+algo=td3 algo.policy_delay=0           | algo.policy_delay: got 0 | at least 1
+algo=td3 algo.noise_clip=-1            | algo.noise_clip: got -1 | at least 0
+algo=td3 algo.noise=gausian            | algo.noise: got "gausian" | did you mean gaussian?
+algo=td3 algo.noise_theta=101          | algo.noise_theta: got 101.0 | at most 1 / algo.noise_dt=100
+algo=td3 algo.target_update=hard algo.policy_delay=1 | algo.target_update_interval: got 1 | above 1
+algo=td3 algo.alpha_init=1             | algo.alpha_init: got 1 | algo=sac
+algo=ddpg algo.policy_delay=2          | algo.policy_delay: got 2 | a key of algo=td3
+algo=ddpg algo.num_critics=2           | algo.num_critics: got 2 | algo=td3
 algo.frames_per_batch=300 algo.buffer_size=256 | algo.buffer_size: got 256 | a rollout's 300 frames
 algo=ppo algo.clip_value=true algo.loss=kl | algo.clip_value: got true | only algo.loss=clip
 algo=ppo algo.clip_schedule=linear algo.loss=plain | algo.clip_schedule: got "linear" | constant

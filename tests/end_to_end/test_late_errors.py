@@ -30,6 +30,11 @@ needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is C
             ["CartPole-v1", "Discrete(2)", "sac needs a finite Box", "fits"],
         ),
         (
+            ("algo=td3", "env=gym", "env.id=CartPole-v1"),
+            "algo",
+            ["CartPole-v1", "Discrete(2)", "td3 needs a finite Box", "fits"],
+        ),
+        (
             ("env=gym", "env.id=mine/Free-v0", MINE),
             "algo",
             ["mine/Free-v0", "Box(-inf, inf", "sac needs a finite Box", "fits"],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from tensordict.nn import TensorDictParams
 from torch import nn
 from torch.optim import Optimizer
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
@@ -131,7 +133,13 @@ def clip_gradients(trainer: Trainer, max_norm: float) -> None:
         only = len(trainer.phases) == 1
         name, when = (None, None) if only else (f"clip_grad_norm_{index}", phase.is_under_way)
         trainer.register_hook(Stage.POST_BACKWARD, clip, name, when)
-        trainer.register_hook(Stage.POST_OPTIM, clip.log, name)
+        stepped = None if phase.every == 1 else partial(_is_multiple, phase.every)
+        trainer.register_hook(Stage.POST_OPTIM, clip.log, name, stepped)
+
+
+def _is_multiple(every: int, trainer: Trainer) -> bool:
+    """Condition for ``register_hook(when=...)``: a phase has stepped in this update."""
+    return trainer.updates % every == 0
 
 
 def make_buffer(config: OffPolicyConfig, device: torch.device) -> ReplayBuffer:
@@ -169,7 +177,18 @@ def make_replay(
 def make_target_update(loss: LossModule, config: TargetsConfig) -> TargetUpdate:
     """A moving average every update, or a copy every ``target_update_interval`` updates."""
     tau = config.tau if config.target_update == "soft" else 1.0
-    return TargetUpdate(loss, tau, config.target_update_interval)
+    return TargetUpdate(loss, tau, config.targets_interval)
+
+
+def register_one_critic(loss: Any, critics: Sequence[nn.Module]) -> None:
+    """Make the parameters of a list of one critic the loss's own.
+
+    TorchRL stacks the parameters of a list, but registers no stack of one: without this an
+    optimizer would never see them.
+    """
+    if len(critics) == 1:
+        stack = loss.qvalue_network_params.apply(lambda p: nn.Parameter(p.detach().clone()))
+        loss.qvalue_network_params = TensorDictParams(stack, no_convert=True)
 
 
 def make_estimator(loss: Any, config: Any) -> None:

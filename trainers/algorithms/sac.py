@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tensordict.nn import TensorDictParams
 from torch import nn
 from torch.optim import Adam
 from torchrl.data import TensorSpec
@@ -18,17 +17,17 @@ from torchrl.objectives import SACLoss
 
 from trainers.acting import in_numpy
 from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss, grouped_adam
-from trainers.algorithms.off_policy import Agent, OffPolicyTrainer, make_estimator
+from trainers.algorithms.off_policy import (
+    Agent,
+    OffPolicyTrainer,
+    make_estimator,
+    register_one_critic,
+)
 from trainers.config import NetworkConfig, SACConfig
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.sac import CriticwiseSACLoss
-from trainers.networks import (
-    ActingPolicy,
-    NoisyPolicy,
-    StateValue,
-    TanhNormalActor,
-    make_critics,
-)
+from trainers.networks import ActingPolicy, StateValue, TanhNormalActor, make_critics
+from trainers.noise import GaussianNoise
 
 
 def make_agent(
@@ -50,7 +49,7 @@ def make_agent(
         loss = make_loss(actor, critics, action_spec, config, loss_class, value)
     policy = in_numpy(ActingPolicy(actor))  # the loss trains these very parameters
     noise = config.exploration_noise
-    explorer = NoisyPolicy(policy, action_spec, noise) if noise > 0 else policy
+    explorer = GaussianNoise(policy, action_spec, noise) if noise > 0 else policy
     return Agent(policy, explorer, loss, make_optimizer(loss, config))
 
 
@@ -90,11 +89,8 @@ def make_loss(
         reduction=config.reduction,
         **version,
     )
-    if not one and len(critics) == 1:
-        # TorchRL stacks the parameters of a list, but registers no stack of one: without this an
-        # optimizer would never see them.
-        stack = loss.qvalue_network_params.apply(lambda p: nn.Parameter(p.detach().clone()))
-        loss.qvalue_network_params = TensorDictParams(stack, no_convert=True)
+    if not one:
+        register_one_critic(loss, critics)
     # Before anything is saved or loaded: both are part of the loss's state from here on.
     getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
     make_estimator(loss, config)

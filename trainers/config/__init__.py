@@ -4,6 +4,7 @@ Nothing in this package imports torch, so that a typo is answered at once.
 """
 
 from trainers.config.algo import AlgoConfig
+from trainers.config.ddpg import DDPGConfig
 from trainers.config.errors import ConfigError
 from trainers.config.files import load_config, save_config
 from trainers.config.ppo import PPOConfig
@@ -20,6 +21,7 @@ from trainers.config.sections import (
     ReportConfig,
     WandbConfig,
 )
+from trainers.config.td3 import TD3Config
 from trainers.config.train import TrainConfig
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "CheckpointConfig",
     "CollectorConfig",
     "ConfigError",
+    "DDPGConfig",
     "EarlyStopConfig",
     "EnvConfig",
     "EvalConfig",
@@ -36,6 +39,7 @@ __all__ = [
     "PPOConfig",
     "ReportConfig",
     "SACConfig",
+    "TD3Config",
     "TrainConfig",
     "WandbConfig",
     "load_config",

@@ -104,10 +104,15 @@ class TargetsConfig(OffPolicyConfig):
     tau: float = number(0.005, gt=0, le=1)
     target_update_interval: int = number(1, ge=1)
 
+    @property
+    def targets_interval(self) -> int:
+        """Updates between two moves of the targets."""
+        return self.target_update_interval
+
     def check(self) -> None:
         """Targets are other networks than those they follow."""
         super().check()
-        if self.target_update == "hard" and self.target_update_interval == 1:
+        if self.target_update == "hard" and self.targets_interval == 1:
             allowed = "above 1 with algo.target_update=hard: else the targets are no others"
             raise ConfigError("algo.target_update_interval", 1, allowed)
 
@@ -136,3 +141,20 @@ class EntropyConfig(OffPolicyConfig):
             raise ConfigError("algo.alpha_init", self.alpha_init, f"at least algo.min_alpha={low}")
         if high is not None and self.alpha_init > high:
             raise ConfigError("algo.alpha_init", self.alpha_init, f"at most algo.max_alpha={high}")
+
+
+@dataclass(frozen=True)
+class NoiseConfig(OffPolicyConfig):
+    """Of those whose policy draws nothing: noise on its actions explores, in collection only."""
+
+    noise: Literal["gaussian", "ornstein_uhlenbeck"] = "gaussian"
+    exploration_noise: float = number(0.1, ge=0)
+    noise_theta: float = number(0.15, ge=0)
+    noise_dt: float = number(0.01, gt=0)
+
+    def check(self) -> None:
+        """Noise that goes back to 0 does not go beyond it."""
+        super().check()
+        if self.noise_theta * self.noise_dt > 1.0:
+            allowed = f"at most 1 / algo.noise_dt={1.0 / self.noise_dt:g}"
+            raise ConfigError("algo.noise_theta", self.noise_theta, allowed)

@@ -16,7 +16,7 @@ from trainers.arrays import DISTANCES, Array, as_array, as_tensor, library_for
 from trainers.backprop import Gradients, Perceptrons
 from trainers.config import SACConfig
 from trainers.known_gradients import with_known_gradients
-from trainers.losses.forward import plain_forward
+from trainers.losses.forward import discounts, plain_forward, share_of_rows
 from trainers.networks import StateActionValue, TanhNormalActor
 from trainers.squashed import Drawn, SquashedGaussian
 from trainers.tensordicts import tensordict_of
@@ -76,13 +76,10 @@ class FastSACLoss(SACLoss):
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         xp, keys, following = passes.xp, self.tensor_keys, data["next"]
         reward, terminated = (as_array(following[key]) for key in (keys.reward, keys.terminated))
-        share = self._share(self._maybe_get_priority_weight(data), len(data))
+        share, gamma = share_of_rows(self, data), discounts(self, data)
         settings: Any = self  # buffers of TorchRL's
-        log_alpha, gamma = self._log_alpha(), as_array(settings.value_estimator.gamma)
+        log_alpha = self._log_alpha()
         alpha = xp.exp(log_alpha)
-        steps = data.get(self.value_estimator.tensor_keys.steps_to_next_obs, None)
-        if steps is not None:
-            gamma = gamma ** as_array(steps)
 
         passes.enter(data["observation"], data[keys.action], following["observation"])
         next_drawn, drawn = passes.act()
@@ -113,13 +110,6 @@ class FastSACLoss(SACLoss):
         if low is not None or high is not None:
             log_alpha.data.clamp_(low, high)
         return as_array(log_alpha)
-
-    def _share(self, weights: Tensor | None, rows: int) -> Array:
-        """How much each row counts, ``[B, 1]``: TorchRL's ``reduction`` is a sum of shares."""
-        if weights is None:
-            return 1.0 / rows if self.reduction == "mean" else 1.0
-        share = weights / weights.sum() if self.reduction == "mean" else weights
-        return as_array(share.unsqueeze(-1))
 
     def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> Any:
         """TorchRL's TD(0), the only one that this loss knows.

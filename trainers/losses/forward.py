@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torchrl.objectives import LossModule
+
+from trainers.arrays import Array, as_array
 
 LossClass = TypeVar("LossClass", bound=type[LossModule])
 
@@ -18,3 +20,22 @@ def plain_forward(loss_class: LossClass) -> LossClass:
     """
     loss_class.forward = inspect.unwrap(loss_class.forward)
     return loss_class
+
+
+def share_of_rows(loss: Any, data: Any) -> Array:
+    """How much each row of a batch ``[B]`` counts: TorchRL's ``reduction`` is a sum of shares.
+
+    ``[B, 1]``, or a number if all count alike.
+    """
+    weights = loss._maybe_get_priority_weight(data)
+    if weights is None:
+        return 1.0 / len(data) if loss.reduction == "mean" else 1.0
+    share = weights / weights.sum() if loss.reduction == "mean" else weights
+    return as_array(share.unsqueeze(-1))
+
+
+def discounts(loss: Any, data: Any) -> Array:
+    """Of the next values of a batch ``[B]``: ``gamma``, or its powers ``[B, 1]`` after n steps."""
+    gamma = as_array(loss.value_estimator.gamma)
+    steps = data.get(loss.value_estimator.tensor_keys.steps_to_next_obs, None)
+    return gamma if steps is None else gamma ** as_array(steps)

@@ -6,10 +6,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.algorithms.crossq import CrossQTrainer
+    from trainers.algorithms.discrete_sac import DiscreteSACTrainer
     from trainers.algorithms.ppo import PPOTrainer
+    from trainers.algorithms.redq import REDQTrainer
     from trainers.algorithms.sac import SACTrainer
+    from trainers.algorithms.tqc import TQCTrainer
     from trainers.collectors import GymCollector
-    from trainers.config import EnvConfig, PPOConfig, SACConfig, TrainConfig
+    from trainers.config import (
+        CrossQConfig,
+        DiscreteSACConfig,
+        EnvConfig,
+        PPOConfig,
+        REDQConfig,
+        SACConfig,
+        TQCConfig,
+        TrainConfig,
+    )
     from trainers.envs import Envs
     from trainers.errors import NonFiniteError
     from trainers.phases import Phase
@@ -20,6 +33,10 @@ if TYPE_CHECKING:
 
 # Loaded when first used: a wrong command line is answered without waiting for torch.
 _HOMES = {
+    "CrossQConfig": "config",
+    "CrossQTrainer": "algorithms.crossq",
+    "DiscreteSACConfig": "config",
+    "DiscreteSACTrainer": "algorithms.discrete_sac",
     "EnvConfig": "config",
     "Envs": "envs",
     "Epochs": "updates",
@@ -28,9 +45,13 @@ _HOMES = {
     "PPOConfig": "config",
     "PPOTrainer": "algorithms.ppo",
     "Phase": "phases",
+    "REDQConfig": "config",
+    "REDQTrainer": "algorithms.redq",
     "SACConfig": "config",
     "SACTrainer": "algorithms.sac",
     "Stage": "stages",
+    "TQCConfig": "config",
+    "TQCTrainer": "algorithms.tqc",
     "TrainConfig": "config",
     "Trainer": "trainer",
     "UpdateRatio": "updates",
@@ -38,6 +59,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "CrossQConfig",
+    "CrossQTrainer",
+    "DiscreteSACConfig",
+    "DiscreteSACTrainer",
     "EnvConfig",
     "Envs",
     "Epochs",
@@ -46,9 +71,13 @@ __all__ = [
     "PPOConfig",
     "PPOTrainer",
     "Phase",
+    "REDQConfig",
+    "REDQTrainer",
     "SACConfig",
     "SACTrainer",
     "Stage",
+    "TQCConfig",
+    "TQCTrainer",
     "TrainConfig",
     "Trainer",
     "UpdateRatio",

@@ -8,8 +8,15 @@ import torch
 from tensordict import TensorDictBase
 from torch import nn
 
-from trainers.networks import ActingPolicy
-from trainers.numpy_nets import Array, Head, NumpyMLP, SquashedHead, numpy_policy
+from trainers.networks import ActingPolicy, TanhNormalActor
+from trainers.numpy_nets import (
+    Array,
+    CategoricalHead,
+    Head,
+    NumpyMLP,
+    SquashedHead,
+    numpy_policy,
+)
 
 
 class NumpyPolicy(nn.Module):
@@ -75,5 +82,9 @@ def in_numpy(actor: nn.Module) -> nn.Module:
 def _nets(actor: Any) -> tuple[NumpyMLP, Head] | None:
     if not isinstance(actor, ActingPolicy):
         return numpy_policy(getattr(actor[0], "module", None))
-    squashed = actor.actor
-    return (NumpyMLP(squashed.net), SquashedHead(squashed)) if NumpyMLP.fits(squashed.net) else None
+    inner = actor.actor
+    if not NumpyMLP.fits(inner.net):
+        return None
+    squashed = isinstance(inner, TanhNormalActor)
+    head = SquashedHead(inner) if squashed else CategoricalHead(inner.num_actions)
+    return NumpyMLP(inner.net), head

@@ -76,7 +76,7 @@ class EnvPolicy(nn.Module):
 
 
 class _SquashedMode(nn.Module):
-    """SAC's: the squashed mean."""
+    """SAC's: the squashed mean; or of its kin, the action with the largest logit."""
 
     def __init__(self, policy: ActingPolicy) -> None:
         super().__init__()

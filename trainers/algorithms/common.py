@@ -68,23 +68,33 @@ def grouped_adam(
     eps: float = 1e-8,
     flat: bool = False,
 ) -> Adam:
-    """One Adam with a group, and a learning rate, for each kind of parameter.
+    """One Adam of :func:`parameter_groups`; ``flat`` makes it a `FlatAdam`."""
+    return make_adam(parameter_groups(loss, rates, rest), eps, flat)
+
+
+def make_adam(groups: Iterable[dict[str, Any]], eps: float = 1e-8, flat: bool = False) -> Adam:
+    """Adam, or where ``flat`` a :class:`~trainers.optimizers.FlatAdam`, of some groups."""
+    return FlatAdam(groups, eps=eps) if flat else Adam(groups, eps=eps, fused=True)
+
+
+def parameter_groups(
+    loss: nn.Module, rates: Mapping[str, float], rest: str = "critic"
+) -> list[dict[str, Any]]:
+    """A group with a learning rate for each kind of parameter, as optimizers take them.
 
     A parameter is of the kind in ``rates`` that TorchRL names it for (``actor_network_params``,
-    ``log_alpha``), or else of kind ``rest``. ``flat`` makes it a
-    :class:`~trainers.optimizers.FlatAdam`.
+    ``log_alpha``), or else of kind ``rest``.
     """
     groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in rates}
     for name, parameter in loss.named_parameters():
         if parameter.requires_grad:
             network = name.split(".")[0]
             groups[next((kind for kind in rates if kind in network), rest)].append(parameter)
-    settings = [
+    return [
         {"params": parameters, "name": kind, "lr": rates[kind], "initial_lr": rates[kind]}
         for kind, parameters in groups.items()
         if parameters
     ]
-    return FlatAdam(settings, eps=eps) if flat else Adam(settings, eps=eps, fused=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -131,7 +132,14 @@ def clip_gradients(trainer: Trainer, max_norm: float) -> None:
         only = len(trainer.phases) == 1
         name, when = (None, None) if only else (f"clip_grad_norm_{index}", phase.is_under_way)
         trainer.register_hook(Stage.POST_BACKWARD, clip, name, when)
-        trainer.register_hook(Stage.POST_OPTIM, clip.log, name)
+        # Of an update without this phase there is no norm to tell.
+        taken = None if phase.every == 1 else partial(_every_update, phase.every)
+        trainer.register_hook(Stage.POST_OPTIM, clip.log, name, taken)
+
+
+def _every_update(number: int, trainer: Trainer) -> bool:
+    """Whether the update that was just made is one of every so many."""
+    return trainer.updates % number == 0
 
 
 def make_buffer(config: OffPolicyConfig, device: torch.device) -> ReplayBuffer:

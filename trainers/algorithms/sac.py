@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tensordict.nn import TensorDictParams
 from torch import nn
 from torch.optim import Adam
 from torchrl.data import TensorSpec
@@ -17,8 +16,9 @@ from torchrl.modules import ProbabilisticActor, ValueOperator
 from torchrl.objectives import SACLoss
 
 from trainers.acting import in_numpy
-from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss, grouped_adam
-from trainers.algorithms.off_policy import Agent, OffPolicyTrainer, make_estimator
+from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
+from trainers.algorithms.max_entropy import SETTINGS, common_keywords, completed, one_adam
+from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
 from trainers.config import NetworkConfig, SACConfig
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.sac import CriticwiseSACLoss
@@ -69,44 +69,25 @@ def make_loss(
     one = isinstance(critics, nn.Module)
     first = value_network is not None
     version = {"value_network": value_network, "delay_value": config.delay_qvalue} if first else {}
-    if config.reduction == "none":
-        version["scalar_output_mode"] = "non_tensor"  # else alpha and entropy are left out
     loss = loss_class(
         actor,
         critics,
         num_qvalue_nets=config.num_critics if one else len(critics),
         loss_function=config.loss_function,
-        alpha_init=config.alpha_init,
-        min_alpha=config.min_alpha,
-        max_alpha=config.max_alpha,
-        fixed_alpha=config.fixed_alpha,
-        target_entropy=config.target_entropy,
         action_spec=action_spec,
         delay_actor=config.delay_actor,
         delay_qvalue=config.delay_qvalue and not first,
-        separate_losses=config.separate_losses,
         skip_done_states=config.skip_done_states,
-        reduction=config.reduction,
+        **common_keywords(config),
         **version,
     )
-    if not one and len(critics) == 1:
-        # TorchRL stacks the parameters of a list, but registers no stack of one: without this an
-        # optimizer would never see them.
-        stack = loss.qvalue_network_params.apply(lambda p: nn.Parameter(p.detach().clone()))
-        loss.qvalue_network_params = TensorDictParams(stack, no_convert=True)
-    # Before anything is saved or loaded: both are part of the loss's state from here on.
-    getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
-    make_estimator(loss, config)
-    return loss
+    return completed(loss, config)
 
 
 def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
     """One Adam with a group, and a learning rate, each for actor, critics and alpha."""
-    rates = {"actor": config.actor_lr, "critic": config.critic_lr, "alpha": config.alpha_lr}
     # Others may have laid hold of their parameters' memory.
-    known = isinstance(loss, FastSACLoss)
-    rates = {kind: rate or config.lr for kind, rate in rates.items()}
-    return grouped_adam(loss, rates, flat=known)
+    return one_adam(loss, config, flat=isinstance(loss, FastSACLoss))
 
 
 class SACTrainer(OffPolicyTrainer):
@@ -115,9 +96,4 @@ class SACTrainer(OffPolicyTrainer):
     config_class = SACConfig
 
 
-SAC = Algorithm(
-    make_agent,
-    SACTrainer,
-    FINITE_BOX,
-    settings=("gamma", "lmbda", "min_log_alpha", "max_log_alpha", "_target_entropy"),
-)
+SAC = Algorithm(make_agent, SACTrainer, FINITE_BOX, SETTINGS)

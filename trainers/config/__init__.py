@@ -4,9 +4,12 @@ Nothing in this package imports torch, so that a typo is answered at once.
 """
 
 from trainers.config.algo import AlgoConfig
+from trainers.config.crossq import CrossQConfig
+from trainers.config.discrete_sac import DiscreteSACConfig
 from trainers.config.errors import ConfigError
 from trainers.config.files import load_config, save_config
 from trainers.config.ppo import PPOConfig
+from trainers.config.redq import REDQConfig
 from trainers.config.sac import SACConfig
 from trainers.config.sections import (
     CheckpointConfig,
@@ -20,6 +23,7 @@ from trainers.config.sections import (
     ReportConfig,
     WandbConfig,
 )
+from trainers.config.tqc import TQCConfig
 from trainers.config.train import TrainConfig
 
 __all__ = [
@@ -27,6 +31,8 @@ __all__ = [
     "CheckpointConfig",
     "CollectorConfig",
     "ConfigError",
+    "CrossQConfig",
+    "DiscreteSACConfig",
     "EarlyStopConfig",
     "EnvConfig",
     "EvalConfig",
@@ -34,8 +40,10 @@ __all__ = [
     "LoggerConfig",
     "NetworkConfig",
     "PPOConfig",
+    "REDQConfig",
     "ReportConfig",
     "SACConfig",
+    "TQCConfig",
     "TrainConfig",
     "WandbConfig",
     "load_config",

@@ -6,17 +6,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.algorithms.crossq import CrossQTrainer
     from trainers.algorithms.ddpg import DDPGTrainer
+    from trainers.algorithms.discrete_sac import DiscreteSACTrainer
     from trainers.algorithms.ppo import PPOTrainer
+    from trainers.algorithms.redq import REDQTrainer
     from trainers.algorithms.sac import SACTrainer
     from trainers.algorithms.td3 import TD3Trainer
+    from trainers.algorithms.tqc import TQCTrainer
     from trainers.collectors import GymCollector
     from trainers.config import (
+        CrossQConfig,
         DDPGConfig,
+        DiscreteSACConfig,
         EnvConfig,
         PPOConfig,
+        REDQConfig,
         SACConfig,
         TD3Config,
+        TQCConfig,
         TrainConfig,
     )
     from trainers.envs import Envs
@@ -31,6 +39,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "DDPGConfig": "config",
     "DDPGTrainer": "algorithms.ddpg",
+    "CrossQConfig": "config",
+    "CrossQTrainer": "algorithms.crossq",
+    "DiscreteSACConfig": "config",
+    "DiscreteSACTrainer": "algorithms.discrete_sac",
     "EnvConfig": "config",
     "Envs": "envs",
     "Epochs": "updates",
@@ -39,11 +51,15 @@ _HOMES = {
     "PPOConfig": "config",
     "PPOTrainer": "algorithms.ppo",
     "Phase": "phases",
+    "REDQConfig": "config",
+    "REDQTrainer": "algorithms.redq",
     "SACConfig": "config",
     "SACTrainer": "algorithms.sac",
     "Stage": "stages",
     "TD3Config": "config",
     "TD3Trainer": "algorithms.td3",
+    "TQCConfig": "config",
+    "TQCTrainer": "algorithms.tqc",
     "TrainConfig": "config",
     "Trainer": "trainer",
     "UpdateRatio": "updates",
@@ -51,8 +67,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "CrossQConfig",
+    "CrossQTrainer",
     "DDPGConfig",
     "DDPGTrainer",
+    "DiscreteSACConfig",
+    "DiscreteSACTrainer",
     "EnvConfig",
     "Envs",
     "Epochs",
@@ -61,11 +81,15 @@ __all__ = [
     "PPOConfig",
     "PPOTrainer",
     "Phase",
+    "REDQConfig",
+    "REDQTrainer",
     "SACConfig",
     "SACTrainer",
     "Stage",
     "TD3Config",
     "TD3Trainer",
+    "TQCConfig",
+    "TQCTrainer",
     "TrainConfig",
     "Trainer",
     "UpdateRatio",

@@ -8,8 +8,16 @@ import torch
 from tensordict import TensorDictBase
 from torch import nn
 
-from trainers.networks import ActingPolicy, TanhActor
-from trainers.numpy_nets import Array, Head, MeanHead, NumpyMLP, SquashedHead, numpy_policy
+from trainers.networks import ActingPolicy, CategoricalActor, TanhActor
+from trainers.numpy_nets import (
+    Array,
+    CategoricalHead,
+    Head,
+    MeanHead,
+    NumpyMLP,
+    SquashedHead,
+    numpy_policy,
+)
 
 
 class NumpyPolicy(nn.Module):
@@ -77,8 +85,10 @@ def in_numpy(actor: nn.Module) -> nn.Module:
 def _nets(actor: Any) -> tuple[NumpyMLP, Head] | None:
     if not isinstance(actor, ActingPolicy):
         return numpy_policy(getattr(actor[0], "module", None))
-    squashed = actor.actor
-    if not NumpyMLP.fits(squashed.net):
+    inner = actor.actor
+    if not NumpyMLP.fits(inner.net):
         return None
-    is_mean = isinstance(squashed, TanhActor)
-    return NumpyMLP(squashed.net), MeanHead(squashed) if is_mean else SquashedHead(squashed)
+    if isinstance(inner, CategoricalActor):
+        return NumpyMLP(inner.net), CategoricalHead(inner.num_actions)
+    head = MeanHead(inner) if isinstance(inner, TanhActor) else SquashedHead(inner)
+    return NumpyMLP(inner.net), head

@@ -12,18 +12,31 @@ import torch
 
 from trainers import plugins
 from trainers.algorithms.common import Algorithm, keeping_settings
+from trainers.algorithms.crossq import CROSSQ
 from trainers.algorithms.ddpg import DDPG
+from trainers.algorithms.discrete_sac import DISCRETE_SAC
 from trainers.algorithms.off_policy import make_buffer
 from trainers.algorithms.ppo import PPO
+from trainers.algorithms.redq import REDQ
 from trainers.algorithms.sac import SAC
 from trainers.algorithms.td3 import TD3
+from trainers.algorithms.tqc import TQC
 from trainers.collectors import GymCollector
 from trainers.config import ConfigError, TrainConfig
 from trainers.envs import Envs
 from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
 
-ALGORITHMS: dict[str, Algorithm] = {"ddpg": DDPG, "ppo": PPO, "sac": SAC, "td3": TD3}
+ALGORITHMS: dict[str, Algorithm] = {
+    "crossq": CROSSQ,
+    "ddpg": DDPG,
+    "discrete_sac": DISCRETE_SAC,
+    "ppo": PPO,
+    "redq": REDQ,
+    "sac": SAC,
+    "td3": TD3,
+    "tqc": TQC,
+}
 
 
 @dataclass(frozen=True)

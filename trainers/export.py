@@ -76,7 +76,7 @@ class EnvPolicy(nn.Module):
 
 
 class _SquashedMode(nn.Module):
-    """SAC's, DDPG's and TD3's: the squashed mean."""
+    """SAC's and its kin's, DDPG's, TD3's: squashed mean, or action with the largest logit."""
 
     def __init__(self, policy: ActingPolicy) -> None:
         super().__init__()

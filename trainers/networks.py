@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -39,14 +39,25 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
 }
 
+MakeNorm = Callable[[int], nn.Module]
+
 
 def mlp(
-    num_inputs: int, num_outputs: int, hidden: Sequence[int], activation: str = "relu"
+    num_inputs: int,
+    num_outputs: int,
+    hidden: Sequence[int],
+    activation: str = "relu",
+    norm: MakeNorm | None = None,
 ) -> nn.Sequential:
-    """A multi-layer perceptron, no activation after its last layer."""
-    layers: list[nn.Module] = []
+    """A multi-layer perceptron, no activation after its last layer.
+
+    ``norm`` makes a layer that normalises so many values: the inputs, and what comes out of every
+    activation.
+    """
+    layers: list[nn.Module] = [] if norm is None else [norm(num_inputs)]
     for width in hidden:
         layers += [nn.Linear(num_inputs, width), ACTIVATIONS[activation]()]
+        layers += [] if norm is None else [norm(width)]
         num_inputs = width
     return nn.Sequential(*layers, nn.Linear(num_inputs, num_outputs))
 
@@ -93,10 +104,14 @@ def stochastic_actor(
     It samples unless TorchRL's exploration type says otherwise. A Gaussian is neither squashed nor
     clipped here: the environments clip, and the log-probability stays that of what was drawn.
     """
+    trunks = [] if trunk is None else [trunk]
+    return ProbabilisticTensorDictSequential(*trunks, *_stochastic_modules(net, in_keys, spec))
+
+
+def _stochastic_modules(net: nn.Module, in_keys: list[Any], spec: TensorSpec) -> list[Any]:
     discrete = isinstance(spec, Categorical)
     parameters: list[Any] = ["logits"] if discrete else ["loc", "scale"]
-    modules = [
-        *([] if trunk is None else [trunk]),
+    return [
         TensorDictModule(net, in_keys, parameters),
         ProbabilisticTensorDictModule(
             in_keys=parameters,
@@ -106,28 +121,35 @@ def stochastic_actor(
             return_log_prob=True,
         ),
     ]
-    return ProbabilisticTensorDictSequential(*modules)
 
 
 class StateActionValue(nn.Module):
-    """Q(s, a): an MLP on the concatenation, ``[..., n] , [..., m] -> [..., 1]``."""
+    """Q(s, a): an MLP on the concatenation, ``[..., n] , [..., m] -> [..., num_outputs]``."""
 
     def __init__(
-        self, num_observations: int, num_actions: int, hidden: Sequence[int], activation: str
+        self,
+        num_observations: int,
+        num_actions: int,
+        hidden: Sequence[int],
+        activation: str,
+        num_outputs: int = 1,
+        norm: MakeNorm | None = None,
     ) -> None:
         super().__init__()
-        self.net = mlp(num_observations + num_actions, 1, hidden, activation)
+        self.net = mlp(num_observations + num_actions, num_outputs, hidden, activation, norm)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         return self.net(torch.cat([observation, action], -1))
 
 
 class StateValue(nn.Module):
-    """V(s): an MLP, ``[..., n] -> [..., 1]``."""
+    """V(s), or Q(s, a) of each of several actions: an MLP, ``[..., n] -> [..., num_outputs]``."""
 
-    def __init__(self, num_observations: int, hidden: Sequence[int], activation: str) -> None:
+    def __init__(
+        self, num_observations: int, hidden: Sequence[int], activation: str, num_outputs: int = 1
+    ) -> None:
         super().__init__()
-        self.net = mlp(num_observations, 1, hidden, activation)
+        self.net = mlp(num_observations, num_outputs, hidden, activation)
 
     def forward(self, observation: Tensor) -> Tensor:
         return self.net(observation)
@@ -141,14 +163,20 @@ class TanhNormalActor(ProbabilisticActor):
         spec: a bounded action spec ``[n]``.
         hidden: widths of the hidden layers.
         activation: one of :data:`ACTIVATIONS`.
+        norm: as for :func:`mlp`.
     """
 
     def __init__(
-        self, num_observations: int, spec: Any, hidden: Sequence[int], activation: str
+        self,
+        num_observations: int,
+        spec: Any,
+        hidden: Sequence[int],
+        activation: str,
+        norm: MakeNorm | None = None,
     ) -> None:
         num_actions = spec.shape[-1]
         net = nn.Sequential(
-            mlp(num_observations, 2 * num_actions, hidden, activation),
+            mlp(num_observations, 2 * num_actions, hidden, activation, norm),
             # TorchRL's recipe bounds the scale below by 0.1. That keeps the entropy above the usual
             # target, and alpha falls without end; the default bound does not.
             NormalParamExtractor(),
@@ -190,6 +218,22 @@ class TanhNormalActor(ProbabilisticActor):
         before = torch.addcmul(mean, std, torch.randn_like(mean))
         return self.in_bounds(before.tanh().clamp(-BELOW_ONE, BELOW_ONE))
 
+    def draw(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """An action and its log-probability ``[...]``; differentiable.
+
+        TorchRL's by way of a distribution are equal to them, and take several times as long.
+        """
+        mean, std = self._net(observation)
+        noise = torch.randn_like(mean)
+        before = torch.addcmul(mean, std, noise)
+        # log(1 - tanh(x)^2), written so that it does not cancel where tanh saturates.
+        log_slope = 2.0 * (math.log(2.0) - before - nn.functional.softplus(-2.0 * before))
+        each = -0.5 * noise.square() - std.log() - log_slope - _HALF_LOG_TAU
+        if not isinstance(self.half_range, float):
+            each = each - self.half_range.log()
+        action = self.in_bounds(before.tanh().clamp(-BELOW_ONE, BELOW_ONE))
+        return action, each.sum(-1)
+
     def in_bounds(self, squashed: Tensor) -> Tensor:
         """From (-1, 1) to the actions' bounds."""
         unit = isinstance(self.half_range, float)
@@ -198,6 +242,38 @@ class TanhNormalActor(ProbabilisticActor):
 
 # tanh rounds to exactly 1 at 9: keep off the bounds, as TorchRL's transform does
 BELOW_ONE = 1.0 - torch.finfo(torch.float32).resolution
+_HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
+
+
+class CategoricalActor(ProbabilisticTensorDictSequential):
+    """Chooses one of several actions, by an MLP that gives their logits.
+
+    Args:
+        num_observations: length of ``observation``.
+        spec: TorchRL's ``Categorical``.
+        hidden: widths of the hidden layers.
+        activation: one of :data:`ACTIVATIONS`.
+    """
+
+    def __init__(
+        self, num_observations: int, spec: Any, hidden: Sequence[int], activation: str
+    ) -> None:
+        net = mlp(num_observations, spec.n, hidden, activation)
+        super().__init__(*_stochastic_modules(net, ["observation"], spec))
+        self.num_actions: int = spec.n
+
+    @property
+    def net(self) -> nn.Sequential:
+        """The linear layers and the activations between them, up to the logits."""
+        return self[0].module  # type: ignore[return-value]  # as it was made
+
+    def mode(self, observation: Tensor) -> Tensor:
+        """The number of the likeliest action, ``[...]``."""
+        return self.net(observation).argmax(-1)
+
+    def sample(self, observation: Tensor) -> Tensor:
+        """The number of an action drawn from the policy, ``[...]``."""
+        return distributions.Categorical(logits=self.net(observation)).sample()
 
 
 class TanhActor(TensorDictModule):
@@ -270,7 +346,12 @@ def critic_ensemble(critic: nn.Module | Sequence[nn.Module], number: int = 2) ->
 
 
 def make_critics(
-    sizes: tuple[int, int], network: NetworkConfig, number: int, plugin: str | None, device: Any
+    sizes: tuple[int, int],
+    network: NetworkConfig,
+    number: int,
+    plugin: str | None,
+    device: Any,
+    **given: Any,
 ) -> list[nn.Module]:
     """So many critics Q(s, a), drawn one by one: of the shipped kind or of a plugin's.
 
@@ -280,11 +361,12 @@ def make_critics(
         number: how many, unless the plugin makes a list of all of them.
         plugin: ``algo.critic``.
         device: where they go.
+        given: to :class:`StateActionValue`, of the shipped kind.
     """
 
     def make() -> Any:
         if plugin is None:
-            return StateActionValue(*sizes, network.hidden, network.activation)
+            return StateActionValue(*sizes, network.hidden, network.activation, **given)
         return plugins.networks.make(plugin, *sizes)
 
     critic = make()
@@ -313,7 +395,7 @@ class ActingPolicy(nn.Module):
     for the deterministic action, else a sample.
     """
 
-    def __init__(self, actor: TanhNormalActor | TanhActor) -> None:
+    def __init__(self, actor: TanhNormalActor | TanhActor | CategoricalActor) -> None:
         super().__init__()
         self.actor = actor
 

@@ -87,10 +87,10 @@ algo.value_network=true SLICES algo.batch_size=24 | algo.batch_size | * algo.sli
 log.timings=1                          | log.timings            | true or false
 algo.frames_per_batch=6 env.num_envs=4 | algo.frames_per_batch  | a multiple of env.num_envs=4
 algo.lr_schedule=linaer                | algo.lr_schedule       | did you mean linear?
-algo.name=ppo                          | algo.alpha_lr: got null | a key of algo=sac
+algo.name=ppo                          | algo.alpha_lr: got null | a key of algo=crossq and algo=
 algo.name=dqm                          | algo.name: got "dqm"   | one of
 algo.clip_epsilon=0.1                  | algo.clip_epsilon: got 0.1 | a key of algo=ppo
-algo=ppo algo.utd_ratio=1              | algo.utd_ratio: got 1  | algo=sac
+algo=ppo algo.utd_ratio=1              | algo.utd_ratio: got 1  | a key of algo=
 algo=ppo algo.gea_lambda=1             | algo.gea_lambda: got 1 | did you mean algo.gae_lambda?
 algo=ppo algo.loss=cilp                | algo.loss: got "cilp"  | did you mean clip?
 algo=ppo algo.clip_epsilon=1           | algo.clip_epsilon: got 1 | above 0 and below 1
@@ -118,6 +118,15 @@ algo=ppo algo.value_estimator=tdlambda | algo.value_estimator   | did you mean t
 algo=ppo algo.reduction=none           | algo.reduction: got "none" | mean or sum
 algo=ppo algo.gae_lambda=1.1           | algo.gae_lambda: got 1.1 | at least 0 and at most 1
 algo=ppo algo.target_kl=0              | algo.target_kl: got 0  | above 0 or null
+algo=discrete_sac algo.skip_done_states=true | algo.skip_done_states: got true | a key of algo=sac
+algo=discrete_sac algo.target_entropy_weight=2 | algo.target_entropy_weight | at most 1
+algo=tqc algo.top_quantiles_to_drop=25 | algo.top_quantiles_to_drop | below algo.num_quantiles=25
+algo=tqc algo.value_estimator=td1      | algo.value_estimator: got "td1" | a key of algo=crossq and
+algo=redq algo.subset_size=11          | algo.subset_size: got 11 | at most algo.num_critics=10
+algo=redq algo.policy_delay=0          | algo.policy_delay: got 0 | at least 1
+algo=crossq algo.tau=0.1               | algo.tau: got 0.1      | a key of algo=discrete_sac and
+algo=crossq algo.critic_hidden=[0]     | algo.critic_hidden     | at least 1
+algo=crossq algo.beta1=1               | algo.beta1: got 1      | below 1
 network=nosuch                         | network: got "nosuch"  | one of ppo
 network.hidden=[]                      | network.hidden: got [] | at least one
 network.hidden=256                     | network.hidden: got 256 | write network.hidden=[256]

@@ -94,7 +94,7 @@ def test_every_environment_has_its_preset(path: Path) -> None:
 
 def test_every_preset_belongs_to_an_algorithm_and_an_environment() -> None:
     for path in (CONFIG_DIR / "preset").iterdir():
-        algo, env = path.stem.split("_")
+        algo, _, env = path.stem.rpartition("_")
         assert (CONFIG_DIR / "algo" / f"{algo}.yaml").is_file()
         assert (CONFIG_DIR / "env" / f"{env}.yaml").is_file()
 

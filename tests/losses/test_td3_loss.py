@@ -16,8 +16,8 @@ from torchrl.objectives import DDPGLoss, TD3Loss, ValueEstimators
 from trainers.algorithms import ddpg, td3
 from trainers.algorithms.off_policy import make_target_update
 from trainers.config import DDPGConfig, TD3Config
+from trainers.losses.deterministic import actor_part, critics_part
 from trainers.losses.fast_td3 import FastDDPGLoss, FastTD3Loss, fits
-from trainers.losses.parts import actor_part, critics_part
 from trainers.networks import StateActionValue, TanhActor, critic_ensemble
 
 OBSERVATIONS, ACTIONS, BATCH = 5, 3, 64

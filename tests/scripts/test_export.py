@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import env_config, register_spaces, tiny_off_policy, tiny_ppo, tiny_sac
+from kin import tiny
 from runs import likeliest, some_observations, trained
 from torch import nn
 
@@ -62,6 +63,8 @@ KINDS: dict[str, Callable[[], Any]] = {
     "ppo, unbounded": lambda: ppo("endless", normalize_observation=False),
     "ppo, discrete": lambda: ppo("choice"),
     "ppo, discrete on a trunk": lambda: ppo("choice", shared_trunk=True),
+    "discrete sac": lambda: tiny("discrete_sac", {"lr": 0.1}, env_config(IDS["choice"])),
+    "crossq": lambda: tiny("crossq", {"lr": 0.1}, env_config(IDS["narrow"])),
 }
 # Seconds each.
 AS_ONNX = ["sac", "td3", "ppo, rescaled", "ppo, whole numbers", "ppo, discrete on a trunk"]

@@ -68,11 +68,13 @@ def grouped_adam(
     eps: float = 1e-8,
     flat: bool = False,
 ) -> Adam:
-    """One Adam with a group, and a learning rate, for each kind of parameter.
+    """One Adam of :func:`parameter_groups`; ``flat`` makes it a `FlatAdam`."""
+    return make_adam(parameter_groups(loss, rates, rest), eps, flat)
 
-    See :func:`parameter_groups`. ``flat`` makes it a :class:`~trainers.optimizers.FlatAdam`.
-    """
-    return adam(parameter_groups(loss, rates, rest), eps, flat)
+
+def make_adam(groups: Iterable[dict[str, Any]], eps: float = 1e-8, flat: bool = False) -> Adam:
+    """Adam, or where ``flat`` a :class:`~trainers.optimizers.FlatAdam`, of some groups."""
+    return FlatAdam(groups, eps=eps) if flat else Adam(groups, eps=eps, fused=True)
 
 
 def parameter_groups(
@@ -93,11 +95,6 @@ def parameter_groups(
         for kind, parameters in groups.items()
         if parameters
     ]
-
-
-def adam(groups: list[dict[str, Any]], eps: float = 1e-8, flat: bool = False) -> Adam:
-    """Of these groups; ``flat`` makes it a :class:`~trainers.optimizers.FlatAdam`."""
-    return FlatAdam(groups, eps=eps) if flat else Adam(groups, eps=eps, fused=True)
 
 
 @contextmanager

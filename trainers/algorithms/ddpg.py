@@ -18,14 +18,14 @@ from trainers.acting import in_numpy
 from trainers.algorithms.common import (
     FINITE_BOX,
     Algorithm,
-    adam,
     chosen_loss,
+    make_adam,
     parameter_groups,
 )
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer, make_estimator
 from trainers.config import ConfigError, DDPGConfig, NetworkConfig
+from trainers.losses.deterministic import actor_part, critics_part
 from trainers.losses.fast_td3 import FastDDPGLoss, FastTD3Loss, fits
-from trainers.losses.parts import actor_part, critics_part
 from trainers.networks import ActingPolicy, TanhActor, make_critics
 from trainers.noise import GaussianNoise, OrnsteinUhlenbeck
 from trainers.phases import Phase
@@ -90,7 +90,7 @@ def make_optimizers(loss: nn.Module, config: DDPGConfig) -> list[Adam]:
     rates = {"critic": config.critic_lr or config.lr, "actor": config.actor_lr or config.lr}
     # Others may have laid hold of their parameters' memory.
     known = isinstance(loss, (FastDDPGLoss, FastTD3Loss))
-    return [adam([group], flat=known) for group in parameter_groups(loss, rates)]
+    return [make_adam([group], flat=known) for group in parameter_groups(loss, rates)]
 
 
 class DDPGTrainer(OffPolicyTrainer):

@@ -133,13 +133,14 @@ def clip_gradients(trainer: Trainer, max_norm: float) -> None:
         only = len(trainer.phases) == 1
         name, when = (None, None) if only else (f"clip_grad_norm_{index}", phase.is_under_way)
         trainer.register_hook(Stage.POST_BACKWARD, clip, name, when)
-        stepped = None if phase.every == 1 else partial(_is_multiple, phase.every)
-        trainer.register_hook(Stage.POST_OPTIM, clip.log, name, stepped)
+        # Of an update without this phase there is no norm to tell.
+        taken = None if phase.every == 1 else partial(_every_update, phase.every)
+        trainer.register_hook(Stage.POST_OPTIM, clip.log, name, taken)
 
 
-def _is_multiple(every: int, trainer: Trainer) -> bool:
-    """Condition for ``register_hook(when=...)``: a phase has stepped in this update."""
-    return trainer.updates % every == 0
+def _every_update(number: int, trainer: Trainer) -> bool:
+    """Whether the update that was just made is one of every so many."""
+    return trainer.updates % number == 0
 
 
 def make_buffer(config: OffPolicyConfig, device: torch.device) -> ReplayBuffer:
@@ -180,15 +181,23 @@ def make_target_update(loss: LossModule, config: TargetsConfig) -> TargetUpdate:
     return TargetUpdate(loss, tau, config.targets_interval)
 
 
-def register_one_critic(loss: Any, critics: Sequence[nn.Module]) -> None:
+def register_critics(loss: Any) -> None:
     """Make the parameters of a list of one critic the loss's own.
 
     TorchRL stacks the parameters of a list, but registers no stack of one: without this an
     optimizer would never see them.
     """
-    if len(critics) == 1:
-        stack = loss.qvalue_network_params.apply(lambda p: nn.Parameter(p.detach().clone()))
-        loss.qvalue_network_params = TensorDictParams(stack, no_convert=True)
+    stack = loss.qvalue_network_params
+    if next(stack.parameters(), None) is not None:
+        return
+    trained = {tuple(name.split(".")) for name, _ in loss.qvalue_network.named_parameters()}
+
+    def registered(name: tuple[str, ...], tensor: Any) -> Any:
+        copied = tensor.detach().clone()
+        return nn.Parameter(copied) if name in trained else copied
+
+    stack = stack.named_apply(registered, nested_keys=True)
+    loss.qvalue_network_params = TensorDictParams(stack, no_convert=True)
 
 
 def make_estimator(loss: Any, config: Any) -> None:

@@ -16,13 +16,9 @@ from torchrl.modules import ProbabilisticActor, ValueOperator
 from torchrl.objectives import SACLoss
 
 from trainers.acting import in_numpy
-from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss, grouped_adam
-from trainers.algorithms.off_policy import (
-    Agent,
-    OffPolicyTrainer,
-    make_estimator,
-    register_one_critic,
-)
+from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
+from trainers.algorithms.max_entropy import SETTINGS, common_keywords, completed, one_adam
+from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
 from trainers.config import NetworkConfig, SACConfig
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.sac import CriticwiseSACLoss
@@ -69,41 +65,25 @@ def make_loss(
     one = isinstance(critics, nn.Module)
     first = value_network is not None
     version = {"value_network": value_network, "delay_value": config.delay_qvalue} if first else {}
-    if config.reduction == "none":
-        version["scalar_output_mode"] = "non_tensor"  # else alpha and entropy are left out
     loss = loss_class(
         actor,
         critics,
         num_qvalue_nets=config.num_critics if one else len(critics),
         loss_function=config.loss_function,
-        alpha_init=config.alpha_init,
-        min_alpha=config.min_alpha,
-        max_alpha=config.max_alpha,
-        fixed_alpha=config.fixed_alpha,
-        target_entropy=config.target_entropy,
         action_spec=action_spec,
         delay_actor=config.delay_actor,
         delay_qvalue=config.delay_qvalue and not first,
-        separate_losses=config.separate_losses,
         skip_done_states=config.skip_done_states,
-        reduction=config.reduction,
+        **common_keywords(config),
         **version,
     )
-    if not one:
-        register_one_critic(loss, critics)
-    # Before anything is saved or loaded: both are part of the loss's state from here on.
-    getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
-    make_estimator(loss, config)
-    return loss
+    return completed(loss, config)
 
 
 def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:
     """One Adam with a group, and a learning rate, each for actor, critics and alpha."""
-    rates = {"actor": config.actor_lr, "critic": config.critic_lr, "alpha": config.alpha_lr}
     # Others may have laid hold of their parameters' memory.
-    known = isinstance(loss, FastSACLoss)
-    rates = {kind: rate or config.lr for kind, rate in rates.items()}
-    return grouped_adam(loss, rates, flat=known)
+    return one_adam(loss, config, flat=isinstance(loss, FastSACLoss))
 
 
 class SACTrainer(OffPolicyTrainer):
@@ -112,9 +92,4 @@ class SACTrainer(OffPolicyTrainer):
     config_class = SACConfig
 
 
-SAC = Algorithm(
-    make_agent,
-    SACTrainer,
-    FINITE_BOX,
-    settings=("gamma", "lmbda", "min_log_alpha", "max_log_alpha", "_target_entropy"),
-)
+SAC = Algorithm(make_agent, SACTrainer, FINITE_BOX, SETTINGS)

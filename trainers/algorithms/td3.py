@@ -20,7 +20,7 @@ from trainers.algorithms.off_policy import (
     Agent,
     OffPolicyTrainer,
     make_estimator,
-    register_one_critic,
+    register_critics,
 )
 from trainers.config import NetworkConfig, TD3Config
 from trainers.losses.fast_td3 import FastTD3Loss, fits
@@ -64,7 +64,7 @@ def make_loss(
         separate_losses=config.separate_losses,
         reduction=config.reduction,
     )
-    register_one_critic(loss, critics)
+    register_critics(loss)
     make_estimator(loss, config)
     return loss
 

@@ -4,10 +4,13 @@ Nothing in this package imports torch, so that a typo is answered at once.
 """
 
 from trainers.config.algo import AlgoConfig
+from trainers.config.crossq import CrossQConfig
 from trainers.config.ddpg import DDPGConfig
+from trainers.config.discrete_sac import DiscreteSACConfig
 from trainers.config.errors import ConfigError
 from trainers.config.files import load_config, save_config
 from trainers.config.ppo import PPOConfig
+from trainers.config.redq import REDQConfig
 from trainers.config.sac import SACConfig
 from trainers.config.sections import (
     CheckpointConfig,
@@ -22,6 +25,7 @@ from trainers.config.sections import (
     WandbConfig,
 )
 from trainers.config.td3 import TD3Config
+from trainers.config.tqc import TQCConfig
 from trainers.config.train import TrainConfig
 
 __all__ = [
@@ -29,7 +33,9 @@ __all__ = [
     "CheckpointConfig",
     "CollectorConfig",
     "ConfigError",
+    "CrossQConfig",
     "DDPGConfig",
+    "DiscreteSACConfig",
     "EarlyStopConfig",
     "EnvConfig",
     "EvalConfig",
@@ -37,9 +43,11 @@ __all__ = [
     "LoggerConfig",
     "NetworkConfig",
     "PPOConfig",
+    "REDQConfig",
     "ReportConfig",
     "SACConfig",
     "TD3Config",
+    "TQCConfig",
     "TrainConfig",
     "WandbConfig",
     "load_config",

@@ -131,6 +131,8 @@ class EntropyConfig(OffPolicyConfig):
     fixed_alpha: bool = False
     target_entropy: Literal["auto"] | float = "auto"
 
+    separate_losses: bool = False
+
     def check(self) -> None:
         """Alpha starts inside its bounds."""
         super().check()

@@ -22,7 +22,6 @@ class SACConfig(EntropyConfig, TargetsConfig, SlicesConfig):
     loss_function: Literal["l2", "l1", "smooth_l1"] = "l2"
     delay_actor: bool = False
     delay_qvalue: bool = True
-    separate_losses: bool = False
     skip_done_states: bool = False
     critic: str | None = None
 

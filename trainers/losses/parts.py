@@ -1,41 +1,92 @@
-"""The losses of TD3 and DDPG in two parts, for phases that step on them one after the other."""
+"""Losses of SAC's kind whose critics and actor can be updated apart."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tensordict import TensorDictBase
-from torchrl.objectives.utils import distance_loss
+from torch import Tensor
+from torchrl.modules.distributions.utils import rsample_and_log_prob
+from torchrl.objectives.utils import _cache_values, distance_loss
 
+from trainers.batch_renorm import frozen
+from trainers.losses.critics import stacked_critics
+from trainers.networks import TanhNormalActor
 from trainers.tensordicts import tensordict_of
 
 
-def critics_part(loss: Any, batch: TensorDictBase) -> TensorDictBase:
-    """The critics' ``loss_qvalue`` and, of several, each one's own: ``qvalue_0``, ``qvalue_1``.
+class InParts:
+    """Mixin of TorchRL's losses: :meth:`critic_losses` and :meth:`actor_losses` by themselves.
 
-    Writes ``td_error``, the size of the largest error of each row, into ``batch``. TorchRL leaves
-    that to ``forward``, or writes its square.
-
-    Args:
-        loss: a ``TD3Loss``, or a ``DDPGLoss``, which has other names for the same.
-        batch: transitions.
+    Called as a whole the loss returns both. Importance weights (``priority_weight`` in a batch)
+    weigh all of it, as in TorchRL's ``SACLoss``.
     """
-    value_loss = getattr(loss, "value_loss", None) or loss.loss_value
-    value, about = value_loss(batch)
-    target = about["target_value"].detach()
-    values = about["pred_value"].detach().reshape(-1, *target.shape)
-    batch.set(loss.tensor_keys.priority, (values - target).abs().amax(0))
-    losses = {"loss_qvalue": value}
-    if len(values) > 1:
-        weights = loss._maybe_get_priority_weight(batch)
-        for index, each in enumerate(values):
-            error = distance_loss(each, target, loss.loss_function)
-            losses[f"qvalue_{index}"] = loss._reduce_loss(error, tensordict=batch, weights=weights)
-    return tensordict_of(losses)
+
+    def forward(self: Any, tensordict: TensorDictBase) -> TensorDictBase:
+        """All losses of a batch ``[...]`` of transitions; writes ``td_error`` ``[...]`` into it."""
+        both = (self.critic_losses(tensordict), self.actor_losses(tensordict))
+        return tensordict_of({key: value for part in both for key, value in part.items()})
+
+    def critic_losses(self, data: TensorDictBase) -> TensorDictBase:
+        """``loss_qvalue`` of a batch ``[...]``; writes ``td_error`` ``[...]`` into it."""
+        raise NotImplementedError
+
+    def judged(self, values: Tensor) -> Tensor:
+        """What the actor is to raise, of the critics' values ``[critics, ...]``."""
+        raise NotImplementedError
+
+    def actor_losses(self: Any, data: TensorDictBase) -> TensorDictBase:
+        """``loss_actor`` and ``loss_alpha``: equations 7 and 18 of Haarnoja et al. 2018b."""
+        weights = self._maybe_get_priority_weight(data)
+        action, log_prob = drawn(self.actor_network, data)
+        with frozen(self.qvalue_network):
+            value = self.judged(self.ask(data, action, self._detached_critics))
+        alpha, excess = self._alpha, log_prob.detach() + self.target_entropy
+        losses = {
+            "loss_actor": self._reduce_loss(alpha * log_prob - value, weights=weights),
+            "loss_alpha": self._reduce_loss(-self.log_alpha * excess, weights=weights),
+            "alpha": alpha,
+            "entropy": -log_prob.detach().mean(),
+        }
+        return tensordict_of(losses)
+
+    def ask(self: Any, data: TensorDictBase, action: Tensor, critics: Any) -> Tensor:
+        """The values ``[critics, ...]`` of doing ``action`` in the states of ``data`` ``[...]``."""
+        asked = data.select(*self.qvalue_network.in_keys, strict=False)
+        asked.set(self.tensor_keys.action, action)
+        values = self._critics(asked, critics)
+        return values.get(self.tensor_keys.state_action_value).squeeze(-1)
+
+    def regress(self: Any, data: Any, values: Tensor, next_value: Tensor) -> TensorDictBase:
+        """The loss of ``values`` ``[critics, ...]``, summed over critics, towards their target.
+
+        The value estimator makes the target of ``next_value`` ``[...]``.
+        """
+        estimate = self.value_estimator.value_estimate
+        target = estimate(data.copy(), next_value=next_value.unsqueeze(-1)).squeeze(-1)
+        data.set(self.tensor_keys.priority, (values.detach() - target).abs().amax(0))
+        each = distance_loss(values, target.expand_as(values), self.loss_function)
+        weights = self._maybe_get_priority_weight(data)
+        return tensordict_of({"loss_qvalue": self._reduce_loss(each.sum(0), weights=weights)})
+
+    def _make_vmap(self: Any) -> None:
+        self._critics = stacked_critics(self)
+
+    @property
+    def _alpha(self: Any) -> Tensor:
+        """Within its bounds."""
+        if self.min_log_alpha is not None or self.max_log_alpha is not None:
+            self.log_alpha.data.clamp_(self.min_log_alpha, self.max_log_alpha)
+        return self.log_alpha.detach().exp()
+
+    @property
+    @_cache_values  # until the parameters are moved to another device
+    def _detached_critics(self: Any) -> TensorDictBase:
+        return self.qvalue_network_params.detach()
 
 
-def actor_part(loss: Any, batch: TensorDictBase) -> TensorDictBase:
-    """The actor's ``loss_actor``; its gradient leaves the critics alone."""
-    actor_loss = getattr(loss, "actor_loss", None) or loss.loss_actor
-    value, _ = actor_loss(batch)
-    return tensordict_of({"loss_actor": value})
+def drawn(actor: Any, data: TensorDictBase) -> tuple[Tensor, Tensor]:
+    """Actions in the states of ``data`` ``[...]``, and their log-probabilities ``[...]``."""
+    if isinstance(actor, TanhNormalActor):
+        return actor.draw(data["observation"])
+    return rsample_and_log_prob(actor.get_dist(data.select(*actor.in_keys)))

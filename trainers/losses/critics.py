@@ -1,0 +1,54 @@
+"""Critics whose parameters TorchRL's losses have stacked, asked all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
+from torchrl.objectives.utils import _vmap_func
+
+from trainers.batch_renorm import BatchRenorm
+from trainers.networks import StateActionValue, StateValue
+from trainers.tensordicts import tensordict_of
+
+
+def stacked_critics(loss: LossModule) -> Any:
+    """``(data, stacked parameters) -> values`` of the loss's ``qvalue_network``.
+
+    What TorchRL does by ``vmap``: on a batch ``[...]`` it writes ``[networks, ..., outputs]``. The
+    shipped critics are multiplied together instead, which takes less than half as long.
+    """
+    critic: Any = loss.qvalue_network
+    if type(getattr(critic, "module", None)) in (StateActionValue, StateValue):
+        return _Stacked(critic)
+    return _vmap_func(critic, (None, 0), randomness=loss.vmap_randomness)
+
+
+class _Stacked:
+    def __init__(self, critic: TensorDictModule) -> None:
+        self._critic: Any = critic
+
+    def __call__(self, data: TensorDictBase, parameters: TensorDictBase) -> TensorDictBase:
+        inputs = torch.cat([data[key] for key in self._critic.in_keys], -1)
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        values = _forward(self._critic.module.net, parameters["module", "net"], rows)
+        shape = [len(values), *data.batch_size]
+        return tensordict_of({self._critic.out_keys[0]: values.view(*shape, -1)}, shape)
+
+
+def _forward(net: nn.Sequential, parameters: Any, rows: Tensor) -> Tensor:
+    """From ``rows`` ``[B, n]`` to ``[networks, B, m]``, by a network of each stacked one."""
+    values = rows.expand(len(parameters), -1, -1)
+    for index, layer in enumerate(net):
+        own = parameters.get(str(index), None)  # nothing, of an activation
+        if isinstance(layer, nn.Linear):
+            values = torch.baddbmm(own["bias"].unsqueeze(1), values, own["weight"].mT)
+        elif isinstance(layer, BatchRenorm):
+            values = layer.normalize(values, **own)
+        else:
+            values = layer(values)
+    return values

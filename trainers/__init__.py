@@ -6,10 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.algorithms.c51 import C51Trainer
+    from trainers.algorithms.dqn import DQNTrainer
     from trainers.algorithms.ppo import PPOTrainer
     from trainers.algorithms.sac import SACTrainer
     from trainers.collectors import GymCollector
-    from trainers.config import EnvConfig, PPOConfig, SACConfig, TrainConfig
+    from trainers.config import (
+        C51Config,
+        DQNConfig,
+        EnvConfig,
+        PPOConfig,
+        SACConfig,
+        TrainConfig,
+    )
     from trainers.envs import Envs
     from trainers.errors import NonFiniteError
     from trainers.phases import Phase
@@ -20,6 +29,10 @@ if TYPE_CHECKING:
 
 # Loaded when first used: a wrong command line is answered without waiting for torch.
 _HOMES = {
+    "C51Config": "config",
+    "C51Trainer": "algorithms.c51",
+    "DQNConfig": "config",
+    "DQNTrainer": "algorithms.dqn",
     "EnvConfig": "config",
     "Envs": "envs",
     "Epochs": "updates",
@@ -38,6 +51,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "C51Config",
+    "C51Trainer",
+    "DQNConfig",
+    "DQNTrainer",
     "EnvConfig",
     "Envs",
     "Epochs",

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from trainers import plugins
+from trainers.algorithms.c51 import C51
 from trainers.algorithms.common import Algorithm, keeping_settings
+from trainers.algorithms.dqn import DQN
 from trainers.algorithms.off_policy import make_buffer
 from trainers.algorithms.ppo import PPO
 from trainers.algorithms.sac import SAC
@@ -21,7 +23,7 @@ from trainers.envs import Envs
 from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
 
-ALGORITHMS: dict[str, Algorithm] = {"ppo": PPO, "sac": SAC}
+ALGORITHMS: dict[str, Algorithm] = {"c51": C51, "dqn": DQN, "ppo": PPO, "sac": SAC}
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def _device(config: TrainConfig) -> torch.device:
 def _check_fit(config: TrainConfig, envs: Envs) -> None:
     algorithm = ALGORITHMS[config.algo.name]
     if algorithm.action_space.accepts(envs.action_spec):
+        if algorithm.check is not None:
+            algorithm.check(config)
         return
     fitting = [
         name for name, other in ALGORITHMS.items() if other.action_space.accepts(envs.action_spec)

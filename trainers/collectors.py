@@ -38,8 +38,8 @@ class GymCollector:
     Args:
         envs: the environments.
         policy: called on a TensorDict with ``observation`` ``[num_envs, n]``; writes ``action``,
-            and whatever a loss wants to know of it later. A
-            :class:`~trainers.acting.NumpyPolicy` is asked in numpy.
+            and whatever a loss wants to know of it later. One that ``acts_in_numpy``, as a
+            :class:`~trainers.acting.NumpyPolicy` does, is asked in numpy.
         seed: every episode is reset with a seed made from this one.
         frames_per_batch: frames of a rollout over all environments; default one from each.
         init_random_frames: so many frames are collected with uniformly random actions first.
@@ -115,7 +115,8 @@ class GymCollector:
     def _acts_in_numpy(self) -> bool:
         """Whether this rollout's actions are the policy's, of its weights as they are now."""
         random = self.frames < self.init_random_frames
-        return hasattr(self.policy, "act") and not random and not self.overlap
+        able = getattr(self.policy, "acts_in_numpy", False)
+        return able and not random and not self.overlap
 
     def _begin_step(
         self, written: dict[str, Array] | None = None, noise: Array | None = None

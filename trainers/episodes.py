@@ -11,7 +11,6 @@ import torch
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from trainers.acting import NumpyPolicy
 from trainers.envs import Envs
 from trainers.errors import NonFiniteError
 from trainers.seeding import EVALUATION, episode_seed, own_randomness
@@ -62,11 +61,12 @@ def run_episodes(
     kind = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
     training = policy.training
     policy.eval()
+    in_numpy = deterministic and getattr(policy, "acts_in_numpy", False)
     with own_randomness(seeds[0]), torch.no_grad(), set_exploration_type(kind):
         observation = envs.reset(seeds[: envs.num_envs])
         while any(e is not None for e in running):
-            if deterministic and isinstance(policy, NumpyPolicy):
-                action = policy.act(observation, None)
+            if in_numpy:
+                action = policy.act(observation, None)  # type: ignore[operator]  # it says so
             else:
                 tensor = torch.from_numpy(observation).to(device)
                 data = TensorDict({"observation": tensor}, [envs.num_envs])

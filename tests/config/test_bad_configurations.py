@@ -88,9 +88,9 @@ log.timings=1                          | log.timings            | true or false
 algo.frames_per_batch=6 env.num_envs=4 | algo.frames_per_batch  | a multiple of env.num_envs=4
 algo.lr_schedule=linaer                | algo.lr_schedule       | did you mean linear?
 algo.name=ppo                          | algo.alpha_lr: got null | a key of algo=sac
-algo.name=dqn                          | algo.name: got "dqn"   | one of ppo, sac
+algo.name=dpn                          | algo.name: got "dpn"   | did you mean dqn?
 algo.clip_epsilon=0.1                  | algo.clip_epsilon: got 0.1 | a key of algo=ppo
-algo=ppo algo.utd_ratio=1              | algo.utd_ratio: got 1  | a key of algo=sac
+algo=ppo algo.utd_ratio=1              | algo.utd_ratio: got 1  | algo=sac
 algo=ppo algo.gea_lambda=1             | algo.gea_lambda: got 1 | did you mean algo.gae_lambda?
 algo=ppo algo.loss=cilp                | algo.loss: got "cilp"  | did you mean clip?
 algo=ppo algo.clip_epsilon=1           | algo.clip_epsilon: got 1 | above 0 and below 1
@@ -110,6 +110,14 @@ algo=ppo algo.value_estimator=tdlambda | algo.value_estimator   | did you mean t
 algo=ppo algo.reduction=none           | algo.reduction: got "none" | mean or sum
 algo=ppo algo.gae_lambda=1.1           | algo.gae_lambda: got 1.1 | at least 0 and at most 1
 algo=ppo algo.target_kl=0              | algo.target_kl: got 0  | above 0 or null
+algo=dqn algo.epsilon_start=1.5        | algo.epsilon_start     | at least 0 and at most 1
+algo=dqn algo.exploration_fraction=0   | algo.exploration_fraction | above 0 and at most 1
+algo=dqn algo.delay_value=false        | algo.double: got true  | no second network
+algo=dqn algo.dueling=true             | algo.dueling: got true | did you mean algo.duelling?
+algo=c51 algo.double=false             | algo.double: got false | a key of algo=dqn
+algo=c51 algo.value_estimator=td1      | algo.value_estimator   | a key of algo=dqn
+algo=c51 algo.num_atoms=1              | algo.num_atoms: got 1  | at least 2
+algo=c51 algo.v_min=10                 | algo.v_min: got 10     | below algo.v_max=10
 network=nosuch                         | network: got "nosuch"  | one of ppo
 network.hidden=[]                      | network.hidden: got [] | at least one
 network.hidden=256                     | network.hidden: got 256 | write network.hidden=[256]

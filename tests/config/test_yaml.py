@@ -16,7 +16,6 @@ from trainers.config import (
     EnvConfig,
     LoggerConfig,
     NetworkConfig,
-    PPOConfig,
     SACConfig,
     TrainConfig,
     WandbConfig,
@@ -125,18 +124,19 @@ def test_an_algorithm_brings_the_networks_it_is_used_to() -> None:
     assert [job.network for job in jobs] == [small, large]
 
 
-PPO_PRESETS = sorted(CONFIG_DIR.glob("preset/ppo_*.yaml"))
+PRESETS = sorted(CONFIG_DIR.glob("preset/*.yaml"))
 
 
-@pytest.mark.parametrize("path", PPO_PRESETS, ids=lambda p: p.stem)
-def test_every_preset_of_ppo_is_found_and_loses_to_the_command_line(path: Path) -> None:
-    env = f"env={path.stem.partition('_')[2]}"
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
+def test_every_preset_is_found_and_loses_to_the_command_line(path: Path) -> None:
+    algo, env = path.stem.split("_")
+    line = [f"algo={algo}", f"env={env}"]
     preset = _read(f"preset/{path.name}")
-    (config,) = preflight(["algo=ppo", env]).configs
-    assert config.total_frames == preset["total_frames"]
+    (config,) = preflight(line).configs
+    assert config.total_frames == preset.get("total_frames", 1_000_000)
     for key, value in preset.get("algo", {}).items():
         assert getattr(config.algo, key) == value
-    (config,) = preflight(["algo=ppo", env, "total_frames=7", "algo.lr=5e-4"]).configs
+    (config,) = preflight([*line, "total_frames=7", "algo.lr=5e-4"]).configs
     assert (config.total_frames, config.algo.lr) == (7, 5e-4)  # type: ignore[attr-defined]
-    (config,) = preflight(["algo=ppo", env, "~preset"]).configs
-    assert (config.total_frames, config.algo) == (1_000_000, PPOConfig())
+    (config,) = preflight([*line, "~preset"]).configs
+    assert (config.total_frames, config.algo) == (1_000_000, AlgoConfig.known[algo]())

@@ -16,11 +16,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import env_config, register_spaces, tiny_ppo, tiny_sac
+from helpers import env_config, register_spaces, tiny_c51, tiny_dqn, tiny_ppo, tiny_sac
 from runs import likeliest, some_observations, trained
 from torch import nn
 
 from trainers import export
+from trainers.config import NetworkConfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "export.py"
 HAS_ONNX = all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))
@@ -49,6 +50,13 @@ def ppo(name: str, **algo: Any) -> Any:
 KINDS: dict[str, Callable[[], Any]] = {
     "sac": tiny_sac,
     "sac, own bounds": lambda: tiny_sac(env=env_config(IDS["narrow"], rescale_actions=False)),
+    "dqn": lambda: tiny_dqn(env=env_config(IDS["choice"]), algo={"lr": 0.1}),
+    "dqn, duelling, no numpy": lambda: tiny_dqn(
+        env=env_config(IDS["choice"]),
+        algo={"duelling": True},
+        network=NetworkConfig(hidden=[8], activation="silu"),
+    ),
+    "c51": lambda: tiny_c51(env=env_config(IDS["choice"]), algo={"lr": 0.1}),
     "ppo, rescaled": lambda: ppo("narrow"),
     "ppo, clipped only": lambda: tiny_ppo(env=env_config(IDS["narrow"], rescale_actions=False)),
     "ppo, predicted deviation": lambda: ppo("narrow", predict_std=True),
@@ -59,7 +67,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "ppo, discrete on a trunk": lambda: ppo("choice", shared_trunk=True),
 }
 # Seconds each.
-AS_ONNX = ["sac", "ppo, rescaled", "ppo, whole numbers", "ppo, discrete on a trunk"]
+AS_ONNX = ["sac", "c51", "ppo, rescaled", "ppo, whole numbers", "ppo, discrete on a trunk"]
 CASES = [
     *(pytest.param(kind, "torch_export", id=kind) for kind in KINDS),
     *(pytest.param(kind, "onnx", id=f"{kind}, onnx", marks=needs_onnx) for kind in AS_ONNX),

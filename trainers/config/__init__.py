@@ -4,6 +4,8 @@ Nothing in this package imports torch, so that a typo is answered at once.
 """
 
 from trainers.config.algo import AlgoConfig
+from trainers.config.c51 import C51Config
+from trainers.config.dqn import DQNConfig
 from trainers.config.errors import ConfigError
 from trainers.config.files import load_config, save_config
 from trainers.config.ppo import PPOConfig
@@ -24,9 +26,11 @@ from trainers.config.train import TrainConfig
 
 __all__ = [
     "AlgoConfig",
+    "C51Config",
     "CheckpointConfig",
     "CollectorConfig",
     "ConfigError",
+    "DQNConfig",
     "EarlyStopConfig",
     "EnvConfig",
     "EvalConfig",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 
 from trainers.build import build
 from trainers.config import (
+    C51Config,
     CheckpointConfig,
+    DQNConfig,
     EnvConfig,
     EvalConfig,
     LogConfig,
@@ -389,6 +392,27 @@ def tiny_ppo(
         total_frames=total_frames,
         **(sections | given),
     )
+
+
+def tiny_dqn(
+    env: EnvConfig | None = None,
+    algo: dict[str, Any] | None = None,
+    total_frames: int = 40,
+    kind: Any = DQNConfig,
+    **given: Any,
+) -> TrainConfig:
+    """DQN with networks of eight units on CartPole: trains for a fraction of a second."""
+    settings = {"batch_size": 8, "buffer_size": 1_000, "init_random_frames": 10} | (algo or {})
+    config = tiny_sac(env or env_config("CartPole-v1"), total_frames=total_frames, **given)
+    return replace(config, algo=kind(**settings))
+
+
+def tiny_c51(
+    env: EnvConfig | None = None, algo: dict[str, Any] | None = None, **given: Any
+) -> TrainConfig:
+    """C51 likewise, on seven atoms."""
+    settings = {"num_atoms": 7, "v_min": 0.0, "v_max": 100.0} | (algo or {})
+    return tiny_dqn(env, settings, kind=C51Config, **given)
 
 
 def slow_advantage(

@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_same, make_trainer, sac_loss, tiny_off_policy, tiny_ppo, tiny_sac
+from helpers import (
+    assert_same,
+    make_trainer,
+    sac_loss,
+    tiny_c51,
+    tiny_dqn,
+    tiny_off_policy,
+    tiny_ppo,
+    tiny_sac,
+)
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,6 +35,7 @@ from trainers.capture import CapturedUpdates, Update, obstacle
 from trainers.config import TD3Config, TrainConfig
 from trainers.errors import NonFiniteError
 from trainers.hooks import Replay, TargetUpdate, gradients
+from trainers.losses import numpy_q
 from trainers.phases import Phase
 from trainers.replay_buffer import UniformReplayBuffer
 from trainers.stages import Stage
@@ -86,7 +96,7 @@ class Again:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
     """Everything takes the way it takes on a GPU; returns the graphs that are made."""
     monkeypatch.setattr(Phase, "can_skip", True)
-    for module in (arrays, backprop, gradients, phases):
+    for module in (arrays, backprop, gradients, numpy_q, phases):
         monkeypatch.setattr(module, "on_host", lambda tensor: False)
     Again.made = []
     monkeypatch.setattr(capture, "CudaGraph", Again)
@@ -135,6 +145,11 @@ CONFIGS: dict[str, Callable[[], TrainConfig]] = {
     "sac, critics of different rates": lambda: tiny_sac(
         total_frames=60, algo={"critic_lr": 3e-3, "actor_lr": 1e-4, "lr_schedule": "linear"}
     ),
+    "dqn": lambda: tiny_dqn(total_frames=60),
+    "dqn, duelling, n steps": lambda: tiny_dqn(
+        total_frames=60, algo={"duelling": True, "double": False, "n_steps": 3}
+    ),
+    "c51": lambda: tiny_c51(total_frames=60),
 }
 
 

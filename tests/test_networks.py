@@ -19,6 +19,9 @@ from trainers.config import NetworkConfig, SACConfig
 from trainers.networks import (
     ACTIVATIONS,
     ActingPolicy,
+    GreedyPolicy,
+    QHead,
+    QNetwork,
     StateActionValue,
     StateValue,
     TanhActor,
@@ -179,3 +182,37 @@ def test_a_deterministic_actor_is_squashed_into_the_bounds(spec: Bounded) -> Non
 
 def test_the_value_of_a_state_is_one_number() -> None:
     assert StateValue(3, [5], "relu")(torch.zeros(4, 2, 3)).shape == (4, 2, 1)
+
+
+# ---------------------------------------------------------------------- values
+
+
+def test_a_network_of_values_has_one_for_every_action() -> None:
+    values = QNetwork(3, 4, [8], "tanh")(torch.randn(2, 5, 3))
+    assert values.shape == (2, 5, 4)
+    assert QNetwork(3, 4, [8], "tanh", num_atoms=7)(torch.randn(2, 3)).shape == (2, 7, 4)
+
+
+@pytest.mark.parametrize("num_atoms", [None, 3])
+def test_duelling_is_a_value_and_advantages_without_their_mean(num_atoms: int | None) -> None:
+    head = QHead(2, duelling=True, num_atoms=num_atoms)
+    assert head.num_inputs == 3 * (num_atoms or 1)
+    outputs = torch.arange(head.num_inputs).float().unsqueeze(0) ** 2
+    # V is 0, 9, 36; A are (1, 4), (16, 25), (49, 64).
+    expected = [[-1.5, 1.5], [9 - 4.5, 9 + 4.5], [36 - 7.5, 36 + 7.5]]
+    found = head(outputs)[0].tolist()
+    assert found == (expected if num_atoms else expected[0])
+
+
+def test_a_greedy_policy_takes_the_action_of_the_largest_value() -> None:
+    class Table(nn.Module):
+        def forward(self, observation: torch.Tensor) -> torch.Tensor:
+            return observation
+
+    data = TensorDict({"observation": torch.tensor([[1.0, 3.0, 2.0], [5.0, 3.0, 2.0]])}, [2])
+    assert GreedyPolicy(Table())(data)["action"].tolist() == [1, 0]
+    # The likelier atom of the first action is the highest, the mean of the second is higher.
+    logits = torch.tensor([[0.5, 0.1], [0.01, 0.1], [0.49, 0.8]]).log() + torch.tensor([7.0, -7.0])
+    data = TensorDict({"observation": logits.unsqueeze(0)}, [1])
+    assert GreedyPolicy(Table(), torch.tensor([-1.0, 0.0, 1.0]))(data)["action"].tolist() == [1]
+    assert GreedyPolicy(Table(), torch.tensor([1.0, 0.0, -1.0]))(data)["action"].tolist() == [0]

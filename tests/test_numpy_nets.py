@@ -12,9 +12,17 @@ from torch import Tensor, distributions, nn
 from torchrl.data import Bounded, Categorical
 from torchrl.modules import IndependentNormal, NormalParamExtractor
 
-from trainers.networks import ActionHead, action_head, mlp
+from trainers.networks import ActionHead, GreedyPolicy, QHead, QNetwork, action_head, mlp
 from trainers.normalization import RunningNorm
-from trainers.numpy_nets import CategoricalHead, GaussianHead, NumpyMLP, numpy_policy
+from trainers.numpy_nets import (
+    CategoricalHead,
+    GaussianHead,
+    GreedyHead,
+    NumpyMLP,
+    NumpyQHead,
+    numpy_policy,
+    numpy_q_network,
+)
 
 ACTIVATIONS = pytest.mark.parametrize("activation", ["tanh", "relu"])
 HIDDEN = pytest.mark.parametrize("hidden", [[], [8], [64, 64], [5, 9, 3]], ids=str)
@@ -273,3 +281,56 @@ def test_the_policies_it_can_follow() -> None:
 )
 def test_the_policies_it_cannot_follow(policy: nn.Module | None) -> None:
     assert numpy_policy(policy) is None
+
+
+# ------------------------------------------------------------------------- values
+
+ATOMS = pytest.mark.parametrize("num_atoms", [None, 5])
+DUELLING = pytest.mark.parametrize("duelling", [False, True])
+
+
+@ATOMS
+@DUELLING
+def test_values_and_the_way_back(duelling: bool, num_atoms: int | None) -> None:
+    torch.manual_seed(0)
+    theirs = QHead(3, duelling, num_atoms)
+    ours = NumpyQHead(theirs)
+    outputs = torch.randn(10, theirs.num_inputs, requires_grad=True)
+    values = theirs(outputs)
+    close(ours.forward(outputs.detach().numpy()), values)
+    gradient = torch.randn_like(values)
+    values.backward(gradient)
+    assert outputs.grad is not None
+    close(ours.backward(gradient.numpy()), outputs.grad)
+
+
+@ATOMS
+@DUELLING
+def test_the_greedy_action(duelling: bool, num_atoms: int | None) -> None:
+    torch.manual_seed(0)
+    network = QNetwork(4, 3, [16], "relu", duelling, num_atoms)
+    support = None if num_atoms is None else torch.linspace(-2, 3, num_atoms)
+    found = numpy_q_network(network)
+    assert found is not None
+    net, head = found
+    greedy = GreedyHead(head, support)
+    outputs = net.forward(3 * inputs(200).numpy())[-1]
+    action = greedy.action(outputs, greedy.noise(200))
+    expected = GreedyPolicy(network, support).mode(3 * inputs(200))
+    assert (action.dtype, action.tolist()) == (np.int64, expected.tolist())
+    assert len(np.unique(action)) > 1
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Linear(4, 3),
+        mlp(4, 3, [8]),
+        QNetwork(4, 3, [257], "relu"),
+        QNetwork(4, 3, [8], "gelu"),
+        nn.Sequential(mlp(4, 3, [8]), nn.Softmax(-1)),
+        nn.Sequential(mlp(4, 3, [8]), QHead(3), nn.Identity()),
+    ],
+)
+def test_the_networks_of_values_it_cannot_follow(network: nn.Module) -> None:
+    assert numpy_q_network(network) is None

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import env_config, register_spaces, tiny_ppo, tiny_sac
+from helpers import env_config, register_spaces, tiny_c51, tiny_dqn, tiny_ppo, tiny_sac
 from runs import likeliest, some_observations, trained
 
 from trainers import checkpoint
@@ -32,6 +32,12 @@ KINDS: dict[str, Any] = {
     "sac, no numpy": lambda: tiny_sac(network=NetworkConfig(hidden=[8], activation="silu")),
     "sac, torchrl's loss": lambda: tiny_sac(algo={"loss_module": "torchrl"}),
     "sac, own bounds": lambda: tiny_sac(env=env_config("Pendulum-v1", rescale_actions=False)),
+    "dqn, duelling": lambda: tiny_dqn(env=discrete(), algo={"duelling": True}),
+    "dqn, no numpy": lambda: tiny_dqn(
+        env=discrete(), network=NetworkConfig(hidden=[8], activation="silu")
+    ),
+    "dqn, torchrl's loss": lambda: tiny_dqn(env=discrete(), algo={"loss_module": "torchrl"}),
+    "c51": lambda: tiny_c51(env=discrete()),
     "ppo": tiny_ppo,
     "ppo, no norm": lambda: tiny_ppo(algo={"normalize_observation": False}),
     "ppo, functional": lambda: tiny_ppo(algo={"functional": True, "loss_module": "torchrl"}),

@@ -396,6 +396,23 @@ def test_a_loss_that_cannot_be_differentiated_is_refused(
         trainer.train()
 
 
+@pytest.mark.parametrize(
+    ("returned", "slope"),
+    [({"loss": 3.0}, 3.0), ({"loss": 3.0, "error": 9.0}, 3.0), ({"loss": 3.0, "loss_a": 2.0}, 2.0)],
+)
+def test_a_loss_may_be_called_just_that(returned: dict[str, float], slope: float) -> None:
+    """Beside parts it is their sum, and not counted a second time."""
+    guess = nn.Parameter(torch.zeros(1))
+    trainer = Trainer(
+        collector=Rollouts(),
+        loss_module=lambda batch: TensorDict({k: v * guess for k, v in returned.items()}),
+        optimizer=SGD([guess], 0.1),
+        total_frames=1,
+    )
+    trainer.train()
+    assert guess.item() == pytest.approx(-0.1 * slope)
+
+
 @pytest.mark.parametrize("key", ["reward", "done", "terminated"])
 def test_a_missing_last_dimension_is_refused_before_it_broadcasts(key: str) -> None:
     class Squeezed(Rollouts):

@@ -6,9 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.algorithms.c51 import C51Trainer
     from trainers.algorithms.crossq import CrossQTrainer
     from trainers.algorithms.ddpg import DDPGTrainer
     from trainers.algorithms.discrete_sac import DiscreteSACTrainer
+    from trainers.algorithms.dqn import DQNTrainer
     from trainers.algorithms.ppo import PPOTrainer
     from trainers.algorithms.redq import REDQTrainer
     from trainers.algorithms.sac import SACTrainer
@@ -16,9 +18,11 @@ if TYPE_CHECKING:
     from trainers.algorithms.tqc import TQCTrainer
     from trainers.collectors import GymCollector
     from trainers.config import (
+        C51Config,
         CrossQConfig,
         DDPGConfig,
         DiscreteSACConfig,
+        DQNConfig,
         EnvConfig,
         PPOConfig,
         REDQConfig,
@@ -43,6 +47,10 @@ _HOMES = {
     "CrossQTrainer": "algorithms.crossq",
     "DiscreteSACConfig": "config",
     "DiscreteSACTrainer": "algorithms.discrete_sac",
+    "C51Config": "config",
+    "C51Trainer": "algorithms.c51",
+    "DQNConfig": "config",
+    "DQNTrainer": "algorithms.dqn",
     "EnvConfig": "config",
     "Envs": "envs",
     "Epochs": "updates",
@@ -67,10 +75,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "C51Config",
+    "C51Trainer",
     "CrossQConfig",
     "CrossQTrainer",
     "DDPGConfig",
     "DDPGTrainer",
+    "DQNConfig",
+    "DQNTrainer",
     "DiscreteSACConfig",
     "DiscreteSACTrainer",
     "EnvConfig",

@@ -8,23 +8,25 @@ import torch
 from tensordict import TensorDictBase
 from torch import nn
 
-from trainers.networks import ActingPolicy, CategoricalActor, TanhActor
+from trainers.networks import ActingPolicy, CategoricalActor, GreedyPolicy, TanhActor
 from trainers.numpy_nets import (
     Array,
     CategoricalHead,
+    GreedyHead,
     Head,
     MeanHead,
     NumpyMLP,
     SquashedHead,
     numpy_policy,
+    numpy_q_network,
 )
 
 
 class NumpyPolicy(nn.Module):
     """A policy on TensorDicts that can also :meth:`act` on arrays, several times as fast.
 
-    Collectors and evaluations use it where ``acts_in_numpy`` is true, and have the rest of what a
-    loss wants to know of the actions written once a rollout by :meth:`describe`.
+    Collectors and evaluations use :meth:`act` where a policy says ``acts_in_numpy``, and have the
+    rest of what a loss wants to know of the actions written once a rollout by :meth:`describe`.
 
     Args:
         actor: a shipped actor for which :meth:`fits` is true; its weights are the ones used.
@@ -67,8 +69,8 @@ class NumpyPolicy(nn.Module):
         return self._head.action(outputs[-1], noise)
 
     def describe(self, rollout: TensorDictBase) -> None:
-        """Write all else that the actor writes: of an :class:`ActingPolicy` nothing."""
-        if isinstance(self.actor, ActingPolicy):
+        """Write all else that the actor writes: of one that only acts nothing."""
+        if isinstance(self.actor, (ActingPolicy, GreedyPolicy)):
             return
         with torch.no_grad():
             parameters = self.actor[0](rollout.select("observation"))
@@ -83,6 +85,9 @@ def in_numpy(actor: nn.Module) -> nn.Module:
 
 
 def _nets(actor: Any) -> tuple[NumpyMLP, Head] | None:
+    if isinstance(actor, GreedyPolicy):
+        q_network = numpy_q_network(actor.network)
+        return q_network and (q_network[0], GreedyHead(q_network[1], actor.support))
     if not isinstance(actor, ActingPolicy):
         return numpy_policy(getattr(actor[0], "module", None))
     inner = actor.actor

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from trainers import plugins
+from trainers.algorithms.c51 import C51
 from trainers.algorithms.common import Algorithm, keeping_settings
 from trainers.algorithms.crossq import CROSSQ
 from trainers.algorithms.ddpg import DDPG
 from trainers.algorithms.discrete_sac import DISCRETE_SAC
+from trainers.algorithms.dqn import DQN
 from trainers.algorithms.off_policy import make_buffer
 from trainers.algorithms.ppo import PPO
 from trainers.algorithms.redq import REDQ
@@ -28,9 +30,11 @@ from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
 
 ALGORITHMS: dict[str, Algorithm] = {
+    "c51": C51,
     "crossq": CROSSQ,
     "ddpg": DDPG,
     "discrete_sac": DISCRETE_SAC,
+    "dqn": DQN,
     "ppo": PPO,
     "redq": REDQ,
     "sac": SAC,
@@ -145,6 +149,8 @@ def _device(config: TrainConfig) -> torch.device:
 def _check_fit(config: TrainConfig, envs: Envs) -> None:
     algorithm = ALGORITHMS[config.algo.name]
     if algorithm.action_space.accepts(envs.action_spec):
+        if algorithm.check is not None:
+            algorithm.check(config)
         return
     fitting = [
         name for name, other in ALGORITHMS.items() if other.action_space.accepts(envs.action_spec)

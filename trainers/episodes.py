@@ -61,11 +61,12 @@ def run_episodes(
     kind = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
     training = policy.training
     policy.eval()
+    in_numpy = deterministic and getattr(policy, "acts_in_numpy", False)
     with own_randomness(seeds[0]), torch.no_grad(), set_exploration_type(kind):
         observation = envs.reset(seeds[: envs.num_envs])
         while any(e is not None for e in running):
-            if deterministic and getattr(policy, "acts_in_numpy", False):
-                action: Any = policy.act(observation, None)
+            if in_numpy:
+                action = policy.act(observation, None)  # type: ignore[operator]  # it says so
             else:
                 tensor = torch.from_numpy(observation).to(device)
                 data = TensorDict({"observation": tensor}, [envs.num_envs])

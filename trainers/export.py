@@ -21,7 +21,6 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from trainers.acting import NumpyPolicy
 from trainers.config.export import ExportError
 from trainers.envs import Envs
-from trainers.networks import ActingPolicy
 from trainers.policies import LoadedPolicy
 from trainers.policy_description import describe
 from trainers.seeding import EVALUATION, episode_seed, own_randomness
@@ -47,7 +46,7 @@ class EnvPolicy(nn.Module):
         super().__init__()
         # With memory of its own: an optimizer may have put all weights into one piece.
         actor: Any = copy.deepcopy(policy.actor if isinstance(policy, NumpyPolicy) else policy)
-        self.mode = _SquashedMode(actor) if isinstance(actor, ActingPolicy) else _Mode(actor)
+        self.mode = _OwnMode(actor) if hasattr(actor, "mode") else _Mode(actor)
         space = envs.action_space
         self.discrete = isinstance(space, gym.spaces.Discrete)
         self.whole = bool(np.issubdtype(space.dtype, np.integer))
@@ -75,15 +74,15 @@ class EnvPolicy(nn.Module):
         return (action.round() if self.whole else action).to(self.dtype)
 
 
-class _SquashedMode(nn.Module):
-    """SAC's and its kin's, DDPG's, TD3's: squashed mean, or action with the largest logit."""
+class _OwnMode(nn.Module):
+    """Of a policy that knows it: a squashed mean, or the action of the largest logit or value."""
 
-    def __init__(self, policy: ActingPolicy) -> None:
+    def __init__(self, policy: Any) -> None:
         super().__init__()
-        self.actor = policy.actor
+        self.policy = policy
 
     def forward(self, observation: Tensor) -> Tensor:
-        return self.actor.mode(observation)
+        return self.policy.mode(observation)
 
 
 class _Mode(nn.Module):

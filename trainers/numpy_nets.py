@@ -16,7 +16,7 @@ import torch
 from tensordict.nn import AddStateIndependentNormalScale
 from torch import Tensor, nn
 
-from trainers.networks import ActionHead
+from trainers.networks import ActionHead, QHead
 from trainers.normalization import RunningNorm
 from trainers.squashed import SquashedGaussian, SquashedMean
 
@@ -273,3 +273,64 @@ def numpy_policy(policy: nn.Module | None) -> tuple[NumpyMLP, DistributionHead] 
     if isinstance(head.to_parameters, nn.Identity):
         return NumpyMLP(net), CategoricalHead(head.num_inputs)
     return None
+
+
+class NumpyQHead:
+    """The arithmetic of a :class:`QHead`, and the way back."""
+
+    def __init__(self, head: QHead) -> None:
+        self.num_actions, self._duelling, self._num_atoms = (
+            head.num_actions, head.duelling, head.num_atoms,
+        )  # fmt: skip
+
+    def forward(self, outputs: Array) -> Array:
+        """From ``[B, num_inputs]`` to values ``[B, actions]`` or logits ``[B, atoms, actions]``."""
+        if self._num_atoms is not None:
+            outputs = outputs.reshape(len(outputs), self._num_atoms, -1)
+        if not self._duelling:
+            return outputs
+        value, advantage = outputs[..., :1], outputs[..., 1:]
+        mean = np.add.reduce(advantage, -1, keepdims=True) / self.num_actions
+        return value + (advantage - mean)
+
+    def backward(self, gradient: Array) -> Array:
+        """The gradient of the outputs, from that of what became of them."""
+        if self._duelling:
+            total = np.add.reduce(gradient, -1, keepdims=True)
+            gradient = np.concatenate([total, gradient - total / self.num_actions], -1)
+        return gradient.reshape(len(gradient), -1)
+
+
+class GreedyHead:
+    """The action of the largest value; see :class:`GreedyPolicy`."""
+
+    def __init__(self, head: NumpyQHead, support: Tensor | None) -> None:
+        self._head = head
+        self._support = None if support is None else support.numpy()
+
+    def noise(self, *shape: int) -> Array:
+        """None: nothing is drawn."""
+        return np.empty((*shape, 0), np.float32)
+
+    def action(self, outputs: Array, noise: Array | None) -> Array:
+        """Its number, ``[B]``."""
+        values = self._head.forward(outputs)
+        if self._support is not None:
+            values = expected_returns(values, self._support)
+        return values.argmax(-1)
+
+
+def expected_returns(logits: Array, support: Array) -> Array:
+    """Of every action, ``[B, num_actions]``, by logits ``[B, num_atoms, num_actions]``."""
+    weights = np.exp(logits - np.maximum.reduce(logits, -2, keepdims=True))
+    return np.einsum("bza,z->ba", weights, support) / np.add.reduce(weights, -2)
+
+
+def numpy_q_network(network: nn.Module) -> tuple[NumpyMLP, NumpyQHead] | None:
+    """Net and head of ``Sequential(net, QHead)``, the net a small MLP; None if it is another."""
+    if not (isinstance(network, nn.Sequential) and len(network) == 2):
+        return None
+    net, head = network
+    if not (isinstance(net, nn.Sequential) and NumpyMLP.fits(net) and type(head) is QHead):
+        return None
+    return NumpyMLP(net), NumpyQHead(head)

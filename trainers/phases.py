@@ -30,7 +30,7 @@ class Phase:
 
     Args:
         loss: a TorchRL ``LossModule`` or any callable ``TensorDict -> TensorDict``; the sum of its
-            ``loss_*`` entries, each a scalar, is differentiated.
+            ``loss_*`` entries, each a scalar, is differentiated, or ``loss`` where there are none.
         optimizer: one optimizer or several that step together.
         every: step only in updates whose number is a multiple (TD3 delays its actor).
         part: called instead of ``loss``, to which it belongs, where this phase steps on some of its
@@ -86,7 +86,7 @@ class Phase:
 
         Raises:
             TypeError: the loss did not return a TensorDict.
-            ValueError: it has no ``loss_*`` entry, or one that is no scalar.
+            ValueError: it has no such entry, or one that is no scalar.
         """
         terms = _terms(losses)
         known = known_gradients(terms)
@@ -232,9 +232,12 @@ def _terms(losses: TensorDictBase) -> list[Tensor]:
     if not isinstance(losses, TensorDictBase):
         raise TypeError(f"a loss must return a TensorDict, got {type(losses).__name__}")
     terms = {key: value for key, value in losses.items() if key.startswith("loss_")}
+    if not terms:  # some of TorchRL's losses have but one, which is called that
+        terms = {key: value for key, value in losses.items() if key == "loss"}
     if not terms:
         raise ValueError(
-            f"the loss returned no 'loss_*' entry to differentiate, only {sorted(losses.keys())}"
+            "the loss returned no 'loss_*' entry (or 'loss') to differentiate, only "
+            f"{sorted(losses.keys())}"
         )
     for key, value in terms.items():
         if value.numel() != 1:

@@ -87,8 +87,8 @@ algo.value_network=true SLICES algo.batch_size=24 | algo.batch_size | * algo.sli
 log.timings=1                          | log.timings            | true or false
 algo.frames_per_batch=6 env.num_envs=4 | algo.frames_per_batch  | a multiple of env.num_envs=4
 algo.lr_schedule=linaer                | algo.lr_schedule       | did you mean linear?
-algo.name=ppo                          | algo.alpha_lr: got null | a key of algo=crossq and algo=
-algo.name=dqm                          | algo.name: got "dqm"   | one of
+algo.name=ppo                          | algo.alpha_lr: got null | a key of algo=
+algo.name=dpn                          | algo.name: got "dpn"   | did you mean dqn?
 algo.clip_epsilon=0.1                  | algo.clip_epsilon: got 0.1 | a key of algo=ppo
 algo=ppo algo.utd_ratio=1              | algo.utd_ratio: got 1  | a key of algo=
 algo=ppo algo.gea_lambda=1             | algo.gea_lambda: got 1 | did you mean algo.gae_lambda?
@@ -127,6 +127,14 @@ algo=redq algo.policy_delay=0          | algo.policy_delay: got 0 | at least 1
 algo=crossq algo.tau=0.1               | algo.tau: got 0.1      | a key of algo=discrete_sac and
 algo=crossq algo.critic_hidden=[0]     | algo.critic_hidden     | at least 1
 algo=crossq algo.beta1=1               | algo.beta1: got 1      | below 1
+algo=dqn algo.epsilon_start=1.5        | algo.epsilon_start     | at least 0 and at most 1
+algo=dqn algo.exploration_fraction=0   | algo.exploration_fraction | above 0 and at most 1
+algo=dqn algo.delay_value=false        | algo.double: got true  | no second network
+algo=dqn algo.dueling=true             | algo.dueling: got true | did you mean algo.duelling?
+algo=c51 algo.double=false             | algo.double: got false | a key of algo=dqn
+algo=c51 algo.value_estimator=td1      | algo.value_estimator   | a key of algo=dqn
+algo=c51 algo.num_atoms=1              | algo.num_atoms: got 1  | at least 2
+algo=c51 algo.v_min=10                 | algo.v_min: got 10     | below algo.v_max=10
 network=nosuch                         | network: got "nosuch"  | one of ppo
 network.hidden=[]                      | network.hidden: got [] | at least one
 network.hidden=256                     | network.hidden: got 256 | write network.hidden=[256]

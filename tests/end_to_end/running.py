@@ -38,6 +38,11 @@ _SHORT = (
     "device=cpu",
 )
 TINY = (*_SHORT, "algo.batch_size=16", "algo.buffer_size=1000", "algo.init_random_frames=40")
+TINY_DQN = (
+    *("algo=dqn", *_SHORT, "env=gym", "env.id=CartPole-v1", "algo.batch_size=16"),
+    *("algo.buffer_size=1000", "algo.init_random_frames=40", "algo.exploration_fraction=0.8"),
+)
+TINY_C51 = (*TINY_DQN, "algo=c51", "algo.num_atoms=11", "algo.v_min=0", "algo.v_max=100")
 TINY_PPO = (
     *("algo=ppo", *_SHORT, "algo.frames_per_batch=32"),
     *("algo.minibatch_size=8", "algo.num_epochs=3", "algo.lr=1e-2"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import TINY, TINY_PPO, assert_equal_runs, names, train
+from running import TINY, TINY_C51, TINY_DQN, TINY_PPO, assert_equal_runs, names, train
 
 RUN = Path("run")
 OFTEN = "checkpoint.interval=8"
@@ -25,6 +25,8 @@ RUNS: dict[str, tuple[str, ...]] = {
     "sac, overlapping": (*TINY, "collector.async=true"),
     "sac, prioritized n steps": (*TINY, "algo.prioritized=true", "algo.n_steps=3", *SMALL_RING),
     "sac, a value network": (*TINY, "algo.value_network=true"),
+    "dqn, prioritized n steps": (*TINY_DQN, "algo.prioritized=true", "algo.n_steps=3"),
+    "c51": TINY_C51,
     "ppo": TINY_PPO,
     "ppo, discrete, all that anneals": (
         *(*TINY_PPO, "env=gym", "env.id=CartPole-v1", "algo.clip_schedule=linear"),

@@ -16,13 +16,21 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import env_config, register_spaces, tiny_off_policy, tiny_ppo, tiny_sac
+from helpers import (
+    env_config,
+    register_spaces,
+    tiny_c51,
+    tiny_dqn,
+    tiny_off_policy,
+    tiny_ppo,
+    tiny_sac,
+)
 from kin import tiny
 from runs import likeliest, some_observations, trained
 from torch import nn
 
 from trainers import export
-from trainers.config import DDPGConfig, TD3Config
+from trainers.config import DDPGConfig, NetworkConfig, TD3Config
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "export.py"
 HAS_ONNX = all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))
@@ -55,6 +63,13 @@ KINDS: dict[str, Callable[[], Any]] = {
     "ddpg, own bounds": lambda: tiny_off_policy(
         DDPGConfig, env=env_config(IDS["narrow"], rescale_actions=False)
     ),
+    "dqn": lambda: tiny_dqn(env=env_config(IDS["choice"]), algo={"lr": 0.1}),
+    "dqn, duelling, no numpy": lambda: tiny_dqn(
+        env=env_config(IDS["choice"]),
+        algo={"duelling": True},
+        network=NetworkConfig(hidden=[8], activation="silu"),
+    ),
+    "c51": lambda: tiny_c51(env=env_config(IDS["choice"]), algo={"lr": 0.1}),
     "ppo, rescaled": lambda: ppo("narrow"),
     "ppo, clipped only": lambda: tiny_ppo(env=env_config(IDS["narrow"], rescale_actions=False)),
     "ppo, predicted deviation": lambda: ppo("narrow", predict_std=True),
@@ -67,7 +82,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "crossq": lambda: tiny("crossq", {"lr": 0.1}, env_config(IDS["narrow"])),
 }
 # Seconds each.
-AS_ONNX = ["sac", "td3", "ppo, rescaled", "ppo, whole numbers", "ppo, discrete on a trunk"]
+AS_ONNX = ["sac", "td3", "c51", "ppo, rescaled", "ppo, whole numbers", "ppo, discrete on a trunk"]
 CASES = [
     *(pytest.param(kind, "torch_export", id=kind) for kind in KINDS),
     *(pytest.param(kind, "onnx", id=f"{kind}, onnx", marks=needs_onnx) for kind in AS_ONNX),

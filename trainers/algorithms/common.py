@@ -12,7 +12,7 @@ from torch.optim import Adam, Optimizer
 from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
 from trainers import plugins
-from trainers.config import ConfigError
+from trainers.config import ConfigError, TrainConfig
 from trainers.optimizers import FlatAdam
 
 
@@ -43,6 +43,8 @@ class Algorithm:
     action_space: ActionSpace
     settings: tuple[str, ...]
     """Buffers of the loss that are configured, and so no part of a run's state."""
+    check: Callable[[TrainConfig], None] | None = None
+    """Raises a `ConfigError` for what only a look into the environment can tell."""
 
 
 @contextmanager

@@ -4,9 +4,11 @@ Nothing in this package imports torch, so that a typo is answered at once.
 """
 
 from trainers.config.algo import AlgoConfig
+from trainers.config.c51 import C51Config
 from trainers.config.crossq import CrossQConfig
 from trainers.config.ddpg import DDPGConfig
 from trainers.config.discrete_sac import DiscreteSACConfig
+from trainers.config.dqn import DQNConfig
 from trainers.config.errors import ConfigError
 from trainers.config.files import load_config, save_config
 from trainers.config.ppo import PPOConfig
@@ -30,11 +32,13 @@ from trainers.config.train import TrainConfig
 
 __all__ = [
     "AlgoConfig",
+    "C51Config",
     "CheckpointConfig",
     "CollectorConfig",
     "ConfigError",
     "CrossQConfig",
     "DDPGConfig",
+    "DQNConfig",
     "DiscreteSACConfig",
     "EarlyStopConfig",
     "EnvConfig",

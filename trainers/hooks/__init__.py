@@ -3,6 +3,7 @@
 from trainers.hooks.advantage import Advantage, first_epoch
 from trainers.hooks.checkpointing import Checkpoint
 from trainers.hooks.evaluation import Evaluate
+from trainers.hooks.exploration import AnnealEpsilon
 from trainers.hooks.films import FilmEvaluations
 from trainers.hooks.gradients import AnnealBuffer, AnnealLR, ClipGradNorm, StepLRScheduler
 from trainers.hooks.kl import AdaptBeta, StopEpochs
@@ -26,6 +27,7 @@ from trainers.hooks.reduction import MeanLosses
 from trainers.hooks.replay import Replay
 from trainers.hooks.reporting import Report
 from trainers.hooks.sequences import NStepReturns, Slices
+from trainers.hooks.support import WatchSupport
 from trainers.hooks.targets import StepUpdater, TargetUpdate
 from trainers.hooks.weights import WeightSync
 
@@ -33,6 +35,7 @@ __all__ = [
     "AdaptBeta",
     "Advantage",
     "AnnealBuffer",
+    "AnnealEpsilon",
     "AnnealLR",
     "Checkpoint",
     "ClipGradNorm",
@@ -61,6 +64,7 @@ __all__ = [
     "StopEpochs",
     "TargetUpdate",
     "UpdateNormalizer",
+    "WatchSupport",
     "WeightSync",
     "WriteMetrics",
     "first_epoch",

@@ -67,8 +67,9 @@ class LogScalar:
 class LogLosses:
     """Logs all scalars of the loss, averaged over all updates of a line; at ``post_optim``.
 
-    ``loss_actor`` becomes ``loss/actor``, a part of a loss like ``qvalue_0`` (of ``loss_qvalue``)
-    ``loss/qvalue_0``, any other scalar (``alpha``) ``train/alpha``.
+    ``loss_actor`` becomes ``loss/actor``, ``loss`` becomes ``loss/total``, a part of a loss like
+    ``qvalue_0`` (of ``loss_qvalue``) ``loss/qvalue_0``, any other scalar (``alpha``)
+    ``train/alpha``.
     """
 
     def __init__(self) -> None:
@@ -85,6 +86,8 @@ class LogLosses:
 
 
 def _name(key: str, losses: TensorDictBase) -> str:
+    if key == "loss":
+        return "loss/total"
     if key.startswith("loss_"):
         return "loss/" + key.removeprefix("loss_")
     part_of, _, number = key.rpartition("_")

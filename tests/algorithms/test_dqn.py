@@ -1,0 +1,381 @@
+"""Deep Q-learning, with values and with distributions of returns: its parts put together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+from helpers import assert_same, env_config, owner, register_spaces, sac_loss, tiny_c51, tiny_dqn
+from tensordict import TensorDict
+from tensordict.nn import TensorDictSequential
+from torch import nn
+from torchrl.collectors import Collector
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.envs import GymEnv
+from torchrl.modules import EGreedyModule, QValueActor
+from torchrl.objectives import DistributionalDQNLoss, DQNLoss
+
+from trainers import plugins
+from trainers.acting import NumpyPolicy
+from trainers.algorithms.dqn import DQNTrainer
+from trainers.build import build
+from trainers.config import ConfigError, DQNConfig, NetworkConfig
+from trainers.exploration import EpsilonGreedy
+from trainers.hooks import AnnealEpsilon, LogLosses, PrioritizedReplay, Replay, TargetUpdate
+from trainers.losses.c51 import FastC51Loss, LeanC51Loss
+from trainers.losses.dqn import FastDQNLoss, LeanDQNLoss
+from trainers.networks import mlp
+from trainers.trainer import Trainer
+
+TINY: dict[str, Any] = {"dqn": tiny_dqn, "c51": tiny_c51}
+both = pytest.mark.parametrize("tiny", TINY.values(), ids=list(TINY))
+
+
+def parameters(module: nn.Module) -> list[torch.Tensor]:
+    """Copies."""
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+# --------------------------------------------------------------------- the page
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_timetable(make: Any, name: str) -> None:
+    trainer = make(TINY[name](algo={"n_steps": 3, "prioritized": True, "lr_schedule": "linear"}))
+    watch = ["watch_support"] if name == "c51" else []
+    rows = [line.replace(",", "").split() for line in str(trainer).splitlines()[1:]]
+    assert rows == [
+        ["setup", "weight_sync", "anneal_epsilon"],
+        ["post_collect", "replay", *watch],
+        ["pre_epoch", "-"],
+        ["process_optim_batch", "anneal_lr_0", "replay", "nstep_returns"],
+        ["post_loss", "-"],
+        ["post_backward", "clip_grad_norm"],
+        ["post_optim", "clip_grad_norm", "target_update", "replay"],
+        ["post_steps", "weight_sync", "anneal_epsilon"],
+        ["checkpoint", "-"],
+        ["shutdown", "-"],
+    ]
+
+
+@both
+def test_warm_up_frames_are_stored_and_updates_are_counted(make: Any, tiny: Any) -> None:
+    env = env_config("CartPole-v1", num_envs=4)
+    trainer = make(tiny(env, {"utd_ratio": 0.5, "init_random_frames": 11, "frames_per_batch": 8}))
+    trainer.train()
+    assert (trainer.frames, trainer.updates) == (40, math.floor(0.5 * 29))
+    assert len(owner(trainer, Replay).buffer) == 40
+
+
+@both
+def test_network_and_target_learn(make: Any, tiny: Any) -> None:
+    trainer = make(tiny())
+    before = {k: v.clone() for k, v in sac_loss(trainer).state_dict().items()}
+    trainer.train()
+    after = sac_loss(trainer).state_dict()
+    moved = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    for part in ("value_network", "target_value_network"):
+        keys = {k for k in before if k.startswith(f"{part}_params") and "weight" in k}
+        assert keys, part
+        assert keys <= moved, part
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "duelling": {"duelling": True},
+    "prioritized": {"prioritized": True},
+    "prioritized, reduction none": {"prioritized": True, "reduction": "none"},
+    "prioritized, duelling, n-step": {"prioritized": True, "n_steps": 3, "duelling": True},
+    "hard": {"target_update": "hard", "target_update_interval": 3},
+    "sum": {"reduction": "sum"},
+}
+DQN_FORMS: dict[str, dict[str, Any]] = {
+    "no double": {"double": False},
+    "no target": {"double": False, "delay_value": False},
+    "td1": {"value_estimator": "td1", "slice_length": 4},
+    "td_lambda": {"value_estimator": "td_lambda", "slice_length": 2, "lmbda": 0.8},
+    "td_lambda, no double": {"value_estimator": "td_lambda", "slice_length": 2, "double": False},
+}
+forms = pytest.mark.parametrize(
+    ("tiny", "form"),
+    [
+        *(pytest.param(tiny_dqn, form, id=f"dqn, {name}") for name, form in FORMS.items()),
+        *(pytest.param(tiny_dqn, form, id=f"dqn, {name}") for name, form in DQN_FORMS.items()),
+        *(pytest.param(tiny_c51, form, id=f"c51, {name}") for name, form in FORMS.items()),
+        pytest.param(tiny_c51, {"delay_value": False}, id="c51, no target"),
+    ],
+)
+
+
+@forms
+def test_every_form_learns_and_is_logged(make: Any, tiny: Any, form: dict[str, Any]) -> None:
+    trainer = make(tiny(algo=form))
+    trainer.register_hook("post_optim", LogLosses())
+    before = parameters(sac_loss(trainer))
+    trainer.train()
+    assert not any(map(torch.equal, before, parameters(sac_loss(trainer))))
+    line = trainer.metrics.flush()
+    expected = {"loss/qvalue", "train/qvalue", "train/epsilon", "train/grad_norm"}
+    expected |= {"train/td_error"} if tiny is tiny_dqn else set()
+    assert line.keys() == expected
+
+
+@forms
+def test_every_form_is_the_run_of_torchrl_s_loss(make: Any, tiny: Any, form: Any) -> None:
+    runs = []
+    for loss_module in (None, "torchrl"):
+        # Priorities that do not depend on how they are measured.
+        algo = {"lr": 0.01, "priority_alpha": 0.0, "loss_module": loss_module} | form
+        trainer = make(tiny(algo=algo, total_frames=30))
+        losses: list[float] = []
+
+        def note(trainer: Trainer, batch: Any, terms: Any, losses: Any = losses) -> None:
+            losses.append(float(terms["loss_qvalue" if "loss_qvalue" in terms else "loss"]))
+
+        trainer.register_hook("post_optim", note)
+        trainer.train()
+        runs.append(losses)
+    assert len(runs[0]) == 20
+    assert runs[0] == pytest.approx(runs[1], rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "loss_class"),
+    [
+        (tiny_dqn(), FastDQNLoss),
+        (tiny_dqn(network=NetworkConfig(hidden=[8], activation="silu")), LeanDQNLoss),
+        (tiny_dqn(algo={"loss_module": "torchrl"}), DQNLoss),
+        (tiny_c51(), FastC51Loss),
+        (tiny_c51(network=NetworkConfig(hidden=[300])), LeanC51Loss),
+        (tiny_c51(algo={"loss_module": "torchrl"}), DistributionalDQNLoss),
+    ],
+    ids=["dqn", "dqn, silu", "dqn, torchrl", "c51", "c51, wide", "c51, torchrl"],
+)
+def test_which_loss_it_is(make: Any, config: Any, loss_class: type) -> None:
+    assert type(sac_loss(make(config))) is loss_class
+
+
+def test_torchrl_s_loss_is_logged_as_the_total(make: Any) -> None:
+    trainer = make(tiny_dqn(algo={"loss_module": "torchrl"}))
+    trainer.register_hook("post_optim", LogLosses())
+    trainer.train()
+    assert trainer.metrics.flush().keys() == {"loss/total", "train/epsilon", "train/grad_norm"}
+
+
+def test_a_loss_of_a_plugin(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins.losses, "_entries", {})
+
+    @plugins.losses.register("halved")
+    class Halved(DQNLoss):
+        def forward(self, tensordict: Any) -> Any:
+            return TensorDict({"loss_half": 0.5 * super().forward(tensordict)["loss"]})
+
+    trainer = make(tiny_dqn(algo={"loss_module": "halved"}))
+    trainer.register_hook("post_optim", LogLosses())
+    trainer.train()
+    assert "loss/half" in trainer.metrics.flush()
+
+    @plugins.losses.register("odd")
+    class Odd(nn.Module):
+        def __init__(self, actor: Any, critic: Any) -> None:
+            super().__init__()
+
+    with pytest.raises(ConfigError, match=r"algo.loss_module: got \"odd\".*own"):
+        make(tiny_dqn(algo={"loss_module": "odd"}))
+
+
+@both
+def test_keywords_reach_the_loss(make: Any, tiny: Any) -> None:
+    given = {"gamma": 0.5, "lr": 2e-3, "reduction": "sum", "delay_value": False}
+    given |= {"double": False, "loss_function": "l1"} if tiny is tiny_dqn else {}
+    trainer = make(tiny(algo=given))
+    loss, (optimizer,) = sac_loss(trainer), trainer.phases[0].optimizers
+    assert [float(v) for k, v in loss.state_dict().items() if "gamma" in k] == [0.5]
+    assert (loss.reduction, loss.delay_value) == ("sum", False)
+    assert owner(trainer, TargetUpdate) is None
+    assert [(g["name"], g["lr"]) for g in optimizer.param_groups] == [("value", 2e-3)]
+    if tiny is tiny_dqn:
+        assert (loss.double_dqn, loss.loss_function) == (False, "l1")
+    assert sac_loss(make(tiny_dqn())).double_dqn
+
+
+def test_the_support_is_configured_and_stays_so(make: Any, tmp_path: Path) -> None:
+    first = make(tiny_c51(algo={"num_atoms": 3, "v_min": -100.0}))
+    first.train()
+    first.save(tmp_path / "saved")
+    built = build(tiny_c51(algo={"num_atoms": 3, "v_min": 0.0, "v_max": 50.0, "gamma": 0.9}))
+    with built.keeping_settings():
+        built.trainer.load(tmp_path / "saved")
+    built.trainer.collector.shutdown()
+    loss: Any = built.trainer.phases[0].loss
+    assert loss.value_network_params["support"].tolist() == [0.0, 25.0, 50.0]
+    assert loss.gamma == pytest.approx(0.9)
+
+
+# ------------------------------------------------------------------ exploration
+
+
+@both
+def test_epsilon_falls_by_the_clock(make: Any, tiny: Any) -> None:
+    algo = {"epsilon_start": 0.8, "epsilon_end": 0.2, "exploration_fraction": 0.5}
+    trainer = make(tiny(algo=algo, total_frames=40))
+    explorer, seen = trainer.collector.policy, []
+    trainer.register_hook("post_collect", lambda trainer, rollout: seen.append(explorer.epsilon))
+    trainer.train()
+    assert seen == pytest.approx([0.8 - 0.6 * min(1, frame / 20) for frame in range(40)])
+
+
+@both
+def test_epsilon_is_for_collection_only(tiny: Any) -> None:
+    built = build(tiny(algo={"epsilon_end": 1.0}, total_frames=300))
+    policy, seen = built.policy, []
+    assert isinstance(policy, NumpyPolicy)
+    assert isinstance(built.trainer.collector.policy, EpsilonGreedy)
+    built.trainer.register_hook("post_collect", lambda t, rollout: seen.append(rollout.clone()))
+    built.trainer.train()
+    built.trainer.collector.shutdown()
+    rollouts = torch.cat([rollout.reshape(-1) for rollout in seen])
+    assert set(rollouts.keys()) == {"observation", "action", "next"}
+    assert 100 < rollouts["action"].sum() < 200
+    best = policy.act(rollouts["observation"].numpy(), None)
+    in_torch = policy(rollouts.select("observation"))["action"]
+    assert best.tolist() == in_torch.tolist()
+
+
+def test_without_epsilon_it_collects_what_is_best(make: Any) -> None:
+    algo = {"epsilon_start": 0.0, "epsilon_end": 0.0, "lr": 1e-12}
+    trainer = make(tiny_dqn(algo=algo))
+    trainer.register_hook("post_collect", lambda t, rollout: seen.append(rollout.clone()))
+    seen: list[Any] = []
+    trainer.train()
+    for rollout in seen[10:]:
+        best = trainer.collector.policy.policy(rollout.select("observation"))["action"]
+        assert torch.equal(rollout["action"], best)
+
+
+def test_the_action_of_a_distribution_is_that_of_the_largest_mean() -> None:
+    built = build(tiny_c51())
+    built.trainer.collector.shutdown()
+    data = TensorDict({"observation": 3 * torch.randn(200, 4)}, [200])
+    expected = built.trainer.phases[0].loss.value_network(data.clone())["action"]  # type: ignore[attr-defined]
+    assert torch.equal(built.policy(data)["action"], expected)
+    assert built.policy.act(data["observation"].numpy(), None).tolist() == expected.tolist()
+    assert 0 < expected.sum() < 200
+
+
+# -------------------------------------------------------------------- priorities
+
+
+@both
+def test_priorities_are_the_errors_of_the_last_update(make: Any, tiny: Any) -> None:
+    trainer = make(tiny(algo={"prioritized": True, "priority_alpha": 1.0}))
+    replay = owner(trainer, PrioritizedReplay)
+
+    def compare(trainer: Trainer, batch: Any, losses: Any) -> None:
+        priorities = replay.state_dict()["sampler"]["priorities"]
+        told = dict(zip(batch["index"].tolist(), batch["td_error"].tolist(), strict=True))
+        assert [priorities[i] for i in told] == pytest.approx(list(told.values()), abs=1e-6)
+
+    trainer.register_hook("post_optim", compare)
+    trainer.train()
+    assert replay.buffer.sampler.beta == pytest.approx(0.4 + 0.6 * 39 / 40)
+
+
+# --------------------------------------------------------------- what is refused
+
+
+@both
+def test_a_box_is_refused_and_what_fits_is_named(tiny: Any) -> None:
+    with pytest.raises(ConfigError, match=r"needs Discrete, Pendulum-v1 has .*algo=.*sac.* fits"):
+        build(tiny(env_config("Pendulum-v1")))
+
+
+@pytest.mark.parametrize("num", [2, 5])
+def test_it_acts_in_every_discrete_space(make: Any, num: int) -> None:
+    """The environment itself checks that actions belong to its space."""
+    space = gym.spaces.Discrete(num, start=3)
+    name = register_spaces("Numbers", gym.spaces.Box(-1, 1, (2,)), space)
+    for tiny in (tiny_dqn, tiny_c51):
+        trainer, seen = make(tiny(env_config(name, num_envs=2), total_frames=100)), []
+        trainer.register_hook(
+            "post_collect", lambda t, rollout, s=seen: s.append(rollout["action"])
+        )
+        trainer.train()
+        assert torch.cat(seen, 1).unique().tolist() == list(range(num))
+
+
+@pytest.mark.parametrize(
+    ("support", "key", "allowed"),
+    [
+        ({"v_min": 0.0, "v_max": 5.0}, "algo.v_max", "at least "),
+        ({"v_min": 3.0, "v_max": 100.0}, "algo.v_min", "at most 1;"),  # the last step's
+    ],
+)
+def test_a_support_that_random_actions_leave_is_refused(
+    support: dict[str, float], key: str, allowed: str
+) -> None:
+    with pytest.raises(ConfigError, match="an episode of random actions") as caught:
+        build(tiny_c51(algo=support))
+    assert caught.value.key == key
+    assert allowed in str(caught.value)
+
+
+def test_looking_at_the_support_changes_nothing(make: Any, monkeypatch: Any) -> None:
+    from trainers.algorithms import c51
+
+    states = []
+    for rewards in (c51._random_rewards, lambda config: []):
+        monkeypatch.setattr(c51, "_random_rewards", rewards)
+        trainer = make(tiny_c51())
+        trainer.train()
+        states.append(trainer.state_dict())
+    assert_same(*states, ignoring=("/stopwatch",))
+
+
+def test_an_environment_that_fails_is_left_to_the_run(make: Any) -> None:
+    class Broken(gym.Env):
+        observation_space = gym.spaces.Box(-1, 1, (2,))
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, **given: Any) -> Any:
+            raise RuntimeError("the simulator gave up")
+
+    gym.register("tests/BrokenChoice-v0", Broken, disable_env_checker=True)
+    trainer = make(tiny_c51(env_config("tests/BrokenChoice-v0")))
+    with pytest.raises(RuntimeError, match="gave up"):
+        trainer.train()
+
+
+# ------------------------------------------------------------- TorchRL's own parts
+
+
+def test_torchrl_s_collector_loss_and_buffer_train() -> None:
+    torch.manual_seed(0)
+    env = GymEnv("CartPole-v1", device="cpu", categorical_action_encoding=True)
+    actor = QValueActor(mlp(4, 2, [8]), in_keys=["observation"], spec=env.action_spec)
+    loss = DQNLoss(actor, double_dqn=True)
+    loss.make_value_estimator(gamma=0.9)
+    explorer = TensorDictSequential(actor, EGreedyModule(env.action_spec))
+    trainer = DQNTrainer(
+        collector=Collector(
+            env,
+            explorer,
+            frames_per_batch=4,
+            total_frames=40,
+            auto_register_policy_transforms=False,
+        ),
+        loss_module=loss,
+        optimizer=torch.optim.Adam(loss.parameters()),
+        replay_buffer=TensorDictReplayBuffer(storage=LazyTensorStorage(100), batch_size=8),
+        total_frames=40,
+        config=DQNConfig(batch_size=8, init_random_frames=12),
+    )
+    assert owner(trainer, AnnealEpsilon) is None
+    before = parameters(loss)
+    trainer.train()
+    assert (trainer.frames, trainer.updates) == (40, 28)
+    assert not any(map(torch.equal, before, parameters(loss)))

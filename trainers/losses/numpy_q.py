@@ -1,0 +1,91 @@
+"""What the losses of Q networks that are written out in numpy have in common."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.arrays import as_array, as_tensor, on_host
+from trainers.backprop import Gradients
+from trainers.known_gradients import Weight, with_known_gradients
+from trainers.numpy_nets import Array, NumpyMLP, numpy_q_network
+
+
+class NumpyQNets:
+    """A loss's network and its target, on their own memory, and the way back through the network.
+
+    Args:
+        loss: with a ``value_network`` around a shipped one; see :func:`numpy_q_network`.
+    """
+
+    def __init__(self, loss: Any) -> None:
+        inner = loss.value_network[0].module
+        found = numpy_q_network(inner)
+        assert found is not None, "see fits()"
+        self.network, self.head = found
+        self.target = self.network
+        if loss.delay_value:
+            names = {id(each): name for name, each in loss.value_network.named_parameters()}
+            target = copy.deepcopy(inner[0])
+            for mine, source in zip(target.parameters(), inner[0].parameters(), strict=True):
+                key = tuple(names[id(source)].split("."))
+                mine.data = loss.target_value_network_params.get(key).data  # the same memory
+            self.target = NumpyMLP(target)
+        self._kept: tuple[list[Any], Gradients] | None = None
+
+    @staticmethod
+    def fit(network: Any) -> bool:
+        """Whether ``network`` is a small one of the shipped kind, on the CPU."""
+        small = numpy_q_network(network) is not None
+        return small and all(on_host(parameter) for parameter in network.parameters())
+
+    def differentiable(
+        self, loss: np.floating, outputs: list[Array], gradient: Callable[[float], Array]
+    ) -> Tensor:
+        """``loss`` as a tensor with gradients.
+
+        Args:
+            loss: a number.
+            outputs: of the network's layers, for the rows that the loss depends on.
+            gradient: from the loss's weight to the gradient of what the head made of them.
+        """
+        if not torch.is_grad_enabled():
+            return as_tensor(loss)
+        into = self._gradients()
+
+        def differentiate(weights: Sequence[Weight]) -> list[Tensor]:
+            with np.errstate(all="ignore"):  # what is not finite shows in the loss
+                d_outputs = self.head.backward(gradient(float(weights[0])))
+                places = [as_array(place) for place in into.of(self.network.parameters)]
+                self.network.backward(outputs, d_outputs, places)
+            return into.times(1.0)
+
+        leaves = [leaf for leaf, _ in into.leaves]
+        (value,) = with_known_gradients((as_tensor(loss),), differentiate, leaves)
+        return value
+
+    def _gradients(self) -> Gradients:
+        """Memory for them, made anew when parameters are moved or frozen."""
+        parameters = self.network.parameters
+        state = [(parameter.data_ptr(), parameter.requires_grad) for parameter in parameters]
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, Gradients(parameters))
+        return self._kept[1]
+
+
+def shares(loss: Any, weights: Tensor | None, rows: int) -> float | Array:
+    """How much each row counts: TorchRL's ``reduction`` is a sum of shares."""
+    if weights is None or not loss.use_prioritized_weights:
+        return 1.0 / rows if loss.reduction == "mean" else 1.0
+    share = weights.numpy()
+    return share / np.add.reduce(share) if loss.reduction == "mean" else share
+
+
+def discounts(gamma: float, steps: Tensor | None) -> float | Array:
+    """Of the next values ``[B]``, which are ``steps`` ``[B, 1]`` ahead, or one."""
+    return gamma if steps is None else gamma ** steps.numpy()[:, 0].astype(np.float32)

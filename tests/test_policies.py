@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import env_config, register_spaces, tiny_ppo, tiny_sac
+from helpers import env_config, register_spaces, tiny_a2c, tiny_ppo, tiny_reinforce, tiny_sac
 from runs import likeliest, some_observations, trained
 
 from trainers import checkpoint
@@ -32,6 +32,8 @@ KINDS: dict[str, Any] = {
     "sac, no numpy": lambda: tiny_sac(network=NetworkConfig(hidden=[8], activation="silu")),
     "sac, torchrl's loss": lambda: tiny_sac(algo={"loss_module": "torchrl"}),
     "sac, own bounds": lambda: tiny_sac(env=env_config("Pendulum-v1", rescale_actions=False)),
+    "a2c": tiny_a2c,
+    "reinforce, no baseline": lambda: tiny_reinforce(algo={"baseline": False}),
     "ppo": tiny_ppo,
     "ppo, no norm": lambda: tiny_ppo(algo={"normalize_observation": False}),
     "ppo, functional": lambda: tiny_ppo(algo={"functional": True, "loss_module": "torchrl"}),

@@ -6,10 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.algorithms.a2c import A2CTrainer
     from trainers.algorithms.ppo import PPOTrainer
+    from trainers.algorithms.reinforce import ReinforceTrainer
     from trainers.algorithms.sac import SACTrainer
     from trainers.collectors import GymCollector
-    from trainers.config import EnvConfig, PPOConfig, SACConfig, TrainConfig
+    from trainers.config import (
+        A2CConfig,
+        EnvConfig,
+        PPOConfig,
+        ReinforceConfig,
+        SACConfig,
+        TrainConfig,
+    )
     from trainers.envs import Envs
     from trainers.errors import NonFiniteError
     from trainers.phases import Phase
@@ -20,6 +29,8 @@ if TYPE_CHECKING:
 
 # Loaded when first used: a wrong command line is answered without waiting for torch.
 _HOMES = {
+    "A2CConfig": "config",
+    "A2CTrainer": "algorithms.a2c",
     "EnvConfig": "config",
     "Envs": "envs",
     "Epochs": "updates",
@@ -28,6 +39,8 @@ _HOMES = {
     "PPOConfig": "config",
     "PPOTrainer": "algorithms.ppo",
     "Phase": "phases",
+    "ReinforceConfig": "config",
+    "ReinforceTrainer": "algorithms.reinforce",
     "SACConfig": "config",
     "SACTrainer": "algorithms.sac",
     "Stage": "stages",
@@ -38,6 +51,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "A2CConfig",
+    "A2CTrainer",
     "EnvConfig",
     "Envs",
     "Epochs",
@@ -46,6 +61,8 @@ __all__ = [
     "PPOConfig",
     "PPOTrainer",
     "Phase",
+    "ReinforceConfig",
+    "ReinforceTrainer",
     "SACConfig",
     "SACTrainer",
     "Stage",

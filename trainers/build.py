@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from trainers import plugins
+from trainers.algorithms.a2c import A2C
 from trainers.algorithms.common import Algorithm, keeping_settings
 from trainers.algorithms.off_policy import make_buffer
 from trainers.algorithms.ppo import PPO
+from trainers.algorithms.reinforce import REINFORCE
 from trainers.algorithms.sac import SAC
 from trainers.collectors import GymCollector
 from trainers.config import ConfigError, TrainConfig
@@ -21,7 +23,12 @@ from trainers.envs import Envs
 from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
 
-ALGORITHMS: dict[str, Algorithm] = {"ppo": PPO, "sac": SAC}
+ALGORITHMS: dict[str, Algorithm] = {
+    "a2c": A2C,
+    "ppo": PPO,
+    "reinforce": REINFORCE,
+    "sac": SAC,
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ def _build_on_policy(config: TrainConfig, envs: Envs, device: torch.device) -> B
         policy,
         seed=config.seed,
         frames_per_batch=algo.frames_per_batch,
+        overlap=config.collector.async_,
         stagger=config.env.stagger,
         device=device,
     )

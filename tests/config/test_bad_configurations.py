@@ -12,8 +12,8 @@ from stand_in import Runs
 # command line | the key that is named | what is allowed or meant instead
 BAD = """
 algo=sca                               | algo: got "sca"        | did you mean sac?
-algo=[sac,sac]                         | algo:                  | one of ppo, sac
-algo=null                              | algo: got null         | one of ppo, sac
+algo=[sac,sac]                         | algo:                  | one of a2c, ppo, reinforce, sac
+algo=null                              | algo: got null         | one of a2c, ppo, reinforce, sac
 env=Hoper                              | env: got "Hoper"       | did you mean Hopper?
 env=halfcheetah                        | env:                   | did you mean HalfCheetah?
 env=1                                  | env: got 1             | one of Acrobot, Ant
@@ -88,7 +88,7 @@ log.timings=1                          | log.timings            | true or false
 algo.frames_per_batch=6 env.num_envs=4 | algo.frames_per_batch  | a multiple of env.num_envs=4
 algo.lr_schedule=linaer                | algo.lr_schedule       | did you mean linear?
 algo.name=ppo                          | algo.alpha_lr: got null | a key of algo=sac
-algo.name=dqn                          | algo.name: got "dqn"   | one of ppo, sac
+algo.name=dqn                          | algo.name: got "dqn"   | one of a2c, ppo, reinforce, sac
 algo.clip_epsilon=0.1                  | algo.clip_epsilon: got 0.1 | a key of algo=ppo
 algo=ppo algo.utd_ratio=1              | algo.utd_ratio: got 1  | a key of algo=sac
 algo=ppo algo.gea_lambda=1             | algo.gea_lambda: got 1 | did you mean algo.gae_lambda?
@@ -110,7 +110,17 @@ algo=ppo algo.value_estimator=tdlambda | algo.value_estimator   | did you mean t
 algo=ppo algo.reduction=none           | algo.reduction: got "none" | mean or sum
 algo=ppo algo.gae_lambda=1.1           | algo.gae_lambda: got 1.1 | at least 0 and at most 1
 algo=ppo algo.target_kl=0              | algo.target_kl: got 0  | above 0 or null
-network=nosuch                         | network: got "nosuch"  | one of ppo
+algo=ppo collector.async=true           | collector.async: got true | learns from what its present
+algo=a2c collector.async=true           | collector.async: got true | learns from what its present
+algo=a2c algo.optimizer=adamw           | algo.optimizer: got "adamw" | did you mean adam?
+algo=a2c algo.clip_value=0.2            | algo.clip_value: got 0.2 | a key of algo=ppo
+algo=a2c algo.separate_losses=true      | algo.separate_losses: got true | without algo.functional
+algo=a2c algo.frames_per_batch=40 env.num_envs=3 | algo.frames_per_batch: got 40 | env.num_envs=3
+algo=reinforce algo.value_estimator=vtrace | algo.value_estimator: got "vtrace" | gae or td_lambda
+algo=reinforce algo.baseline=false algo.shared_trunk=true | algo.shared_trunk | false with algo.b
+algo=reinforce algo.baseline=false algo.critic_lr=1 | algo.critic_lr: got 1.0 | null with algo.ba
+algo=reinforce algo.baseline=false algo.loss_module=torchrl | algo.loss_module | without a critic
+network=nosuch                         | network: got "nosuch"  | one of a2c, ppo, reinforce
 network.hidden=[]                      | network.hidden: got [] | at least one
 network.hidden=256                     | network.hidden: got 256 | write network.hidden=[256]
 network.hidden=[256,0]                 | network.hidden         | at least 1

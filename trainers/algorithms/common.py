@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +61,26 @@ def chosen_loss(name: str | None, own: Any, torchrls: Any) -> Iterator[Any]:
         raise ConfigError("algo.loss_module", name, allowed, str(error)) from error
 
 
+def parameter_groups(
+    loss: nn.Module, rates: Mapping[str, float], rest: str = "critic"
+) -> list[dict[str, Any]]:
+    """A group, with a learning rate, for each kind of parameter.
+
+    A parameter is of the kind in ``rates`` that TorchRL names it for (``actor_network_params``,
+    ``log_alpha``), or else of kind ``rest``.
+    """
+    groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in rates}
+    for name, parameter in loss.named_parameters():
+        if parameter.requires_grad:
+            network = name.split(".")[0]
+            groups[next((kind for kind in rates if kind in network), rest)].append(parameter)
+    return [
+        {"params": parameters, "name": kind, "lr": rates[kind], "initial_lr": rates[kind]}
+        for kind, parameters in groups.items()
+        if parameters
+    ]
+
+
 def grouped_adam(
     loss: nn.Module,
     rates: Mapping[str, float],
@@ -68,28 +88,17 @@ def grouped_adam(
     eps: float = 1e-8,
     flat: bool = False,
 ) -> Adam:
-    """One Adam with a group, and a learning rate, for each kind of parameter.
+    """One Adam over :func:`parameter_groups`.
 
-    A parameter is of the kind in ``rates`` that TorchRL names it for (``actor_network_params``,
-    ``log_alpha``), or else of kind ``rest``. ``flat`` makes it a
-    :class:`~trainers.optimizers.FlatAdam`.
+    ``flat`` makes it a :class:`~trainers.optimizers.FlatAdam`.
     """
-    groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in rates}
-    for name, parameter in loss.named_parameters():
-        if parameter.requires_grad:
-            network = name.split(".")[0]
-            groups[next((kind for kind in rates if kind in network), rest)].append(parameter)
-    settings = [
-        {"params": parameters, "name": kind, "lr": rates[kind], "initial_lr": rates[kind]}
-        for kind, parameters in groups.items()
-        if parameters
-    ]
+    settings = parameter_groups(loss, rates, rest)
     return FlatAdam(settings, eps=eps) if flat else Adam(settings, eps=eps, fused=True)
 
 
 @contextmanager
 def keeping_settings(
-    loss: nn.Module, optimizers: Iterable[Optimizer], names: Sequence[str]
+    loss: nn.Module, optimizers: Sequence[Optimizer], names: Sequence[str]
 ) -> Iterator[None]:
     """While a checkpoint is loaded: learning rates, and the buffers called ``names``, stay as set.
 
@@ -101,11 +110,14 @@ def keeping_settings(
         for name, buffer in loss.named_buffers()
         if name.split(".")[-1] in names
     ]
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    rates = [group["initial_lr"] for group in groups]
+
+    def groups() -> list[dict[str, Any]]:  # others after a checkpoint is loaded
+        return [group for optimizer in optimizers for group in optimizer.param_groups]
+
+    rates = [group["initial_lr"] for group in groups()]
     yield
     for buffer, value in settings:
         buffer.copy_(value)
-    for group, rate in zip(groups, rates, strict=True):
+    for group, rate in zip(groups(), rates, strict=True):
         if group.get("initial_lr") != rate:  # else a schedule has brought it where it is
             group["lr"] = group["initial_lr"] = rate

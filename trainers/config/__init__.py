@@ -3,10 +3,12 @@
 Nothing in this package imports torch, so that a typo is answered at once.
 """
 
+from trainers.config.a2c import A2CConfig
 from trainers.config.algo import AlgoConfig
 from trainers.config.errors import ConfigError
 from trainers.config.files import load_config, save_config
 from trainers.config.ppo import PPOConfig
+from trainers.config.reinforce import ReinforceConfig
 from trainers.config.sac import SACConfig
 from trainers.config.sections import (
     CheckpointConfig,
@@ -23,6 +25,7 @@ from trainers.config.sections import (
 from trainers.config.train import TrainConfig
 
 __all__ = [
+    "A2CConfig",
     "AlgoConfig",
     "CheckpointConfig",
     "CollectorConfig",
@@ -34,6 +37,7 @@ __all__ = [
     "LoggerConfig",
     "NetworkConfig",
     "PPOConfig",
+    "ReinforceConfig",
     "ReportConfig",
     "SACConfig",
     "TrainConfig",

@@ -1,6 +1,6 @@
 """What can happen at a stage: one topic a file, hooks that do one thing."""
 
-from trainers.hooks.advantage import Advantage, first_epoch
+from trainers.hooks.advantage import Advantage, NormalizeAdvantage, first_epoch
 from trainers.hooks.checkpointing import Checkpoint
 from trainers.hooks.evaluation import Evaluate
 from trainers.hooks.films import FilmEvaluations
@@ -25,6 +25,7 @@ from trainers.hooks.progress import ProgressBar
 from trainers.hooks.reduction import MeanLosses
 from trainers.hooks.replay import Replay
 from trainers.hooks.reporting import Report
+from trainers.hooks.returns import WholeEpisodes
 from trainers.hooks.sequences import NStepReturns, Slices
 from trainers.hooks.targets import StepUpdater, TargetUpdate
 from trainers.hooks.weights import WeightSync
@@ -49,6 +50,7 @@ __all__ = [
     "MeanLosses",
     "Minibatches",
     "NStepReturns",
+    "NormalizeAdvantage",
     "PrioritizedReplay",
     "ProgressBar",
     "Replay",
@@ -62,6 +64,7 @@ __all__ = [
     "TargetUpdate",
     "UpdateNormalizer",
     "WeightSync",
+    "WholeEpisodes",
     "WriteMetrics",
     "first_epoch",
     "norm",

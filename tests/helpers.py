@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainers.build import build
 from trainers.config import (
+    A2CConfig,
     C51Config,
     CheckpointConfig,
     DQNConfig,
@@ -24,6 +25,7 @@ from trainers.config import (
     LogConfig,
     NetworkConfig,
     PPOConfig,
+    ReinforceConfig,
     SACConfig,
     TrainConfig,
 )
@@ -378,6 +380,34 @@ def tiny_ppo(
 ) -> TrainConfig:
     """PPO with networks of eight units on Pendulum: two epochs of two minibatches, three times."""
     settings: dict[str, Any] = {"frames_per_batch": 16, "minibatch_size": 8, "num_epochs": 2}
+    return _tiny_on_policy(PPOConfig(**(settings | (algo or {}))), env, total_frames, given)
+
+
+def tiny_a2c(
+    env: EnvConfig | None = None,
+    algo: dict[str, Any] | None = None,
+    total_frames: int = 48,
+    **given: Any,
+) -> TrainConfig:
+    """A2C likewise: one update on each of three rollouts."""
+    config = A2CConfig(**({"frames_per_batch": 16} | (algo or {})))
+    return _tiny_on_policy(config, env, total_frames, given)
+
+
+def tiny_reinforce(
+    env: EnvConfig | None = None,
+    algo: dict[str, Any] | None = None,
+    total_frames: int = 48,
+    **given: Any,
+) -> TrainConfig:
+    """REINFORCE likewise; without a baseline only where episodes are shorter than that."""
+    config = ReinforceConfig(**({"frames_per_batch": 16} | (algo or {})))
+    return _tiny_on_policy(config, env, total_frames, given)
+
+
+def _tiny_on_policy(
+    algo: Any, env: EnvConfig | None, total_frames: int, given: dict[str, Any]
+) -> TrainConfig:
     sections: dict[str, Any] = {
         "network": NetworkConfig(hidden=[8], activation="tanh"),
         "log": LogConfig(interval=10),
@@ -387,7 +417,7 @@ def tiny_ppo(
         "device": "cpu",
     }
     return TrainConfig(
-        algo=PPOConfig(**(settings | (algo or {}))),
+        algo=algo,
         env=env or env_config("Pendulum-v1"),
         total_frames=total_frames,
         **(sections | given),

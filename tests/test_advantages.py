@@ -11,8 +11,9 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.objectives.value import GAE as TorchRLGAE
+from torchrl.objectives.value.functional import vtrace_advantage_estimate
 
-from trainers.advantages import GAE, discounted_sum
+from trainers.advantages import GAE, VTrace, discounted_sum
 
 # ---------------------------------------------------------------- sums over time
 
@@ -159,3 +160,99 @@ def test_the_network_is_asked_again_only_where_something_ends(ends: Any) -> None
     GAE(network, 0.99, 0.95)(data)
     last = {(env, step) for env, each in enumerate(ends) for step, _ in each} | {(0, 9), (1, 9)}
     assert network.module.frames == [20, len(last)]
+
+
+# ------------------------------------------------------------------------- v-trace
+
+
+class Actor:
+    """A normal around the first number observed."""
+
+    in_keys = ("observation",)
+
+    def get_dist(self, data: TensorDict) -> torch.distributions.Normal:
+        return torch.distributions.Normal(data["observation"][..., 0], 1.0)
+
+
+def acted(ends: list[list[tuple[int, str]]], lag: float) -> TensorDict:
+    """A rollout of a policy whose mean is off by ``lag``."""
+    data = rollout(ends)
+    mean = data["observation"][..., 0] + lag
+    data["action"] = mean + torch.randn(mean.shape)
+    data["action_log_prob"] = torch.distributions.Normal(mean, 1.0).log_prob(data["action"])
+    return data
+
+
+def slow_vtrace(data: TensorDict, value: Any, gamma: float) -> tuple[Tensor, Tensor]:
+    """Equation 1 of the paper term by term: a sum over all later steps of the episode."""
+    advantages, targets = torch.zeros(2, 10, 1), torch.zeros(2, 10, 1)
+    for env in range(2):
+        frames = [data[env, step] for step in range(10)]
+        log_probs = [
+            Actor().get_dist(f).log_prob(f["action"]) - f["action_log_prob"] for f in frames
+        ]
+        weights = [min(1.0, float(log_prob.exp())) for log_prob in log_probs]
+        here = [float(value(f["observation"]).detach()) for f in frames]
+        there = [float(value(f["next", "observation"]).detach()) for f in frames]
+        there = [0.0 if f["next", "terminated"] else v for f, v in zip(frames, there, strict=True)]
+        rewards = [float(f["next", "reward"]) for f in frames]
+        for step in range(10):
+            target, factor = here[step], 1.0
+            for later in range(step, 10):
+                error = weights[later] * (rewards[later] + gamma * there[later] - here[later])
+                target += factor * error
+                factor *= gamma * weights[later]
+                if frames[later]["next", "done"]:
+                    break
+            targets[env, step] = target
+        for step in range(10):
+            cut = step == 9 or bool(frames[step]["next", "done"])
+            following = there[step] if cut else float(targets[env, step + 1])
+            advantage = weights[step] * (rewards[step] + gamma * following - here[step])
+            advantages[env, step] = advantage
+    return advantages, targets
+
+
+@endings
+@pytest.mark.parametrize("lag", [0.0, 1.0])
+@pytest.mark.parametrize("gamma", [0.9, 1.0, 0.0])
+def test_v_trace_is_the_paper_s(ends: Any, lag: float, gamma: float) -> None:
+    data, network = acted(ends, lag), critic()
+    written = VTrace(network, Actor(), gamma)(data.clone())
+    for key, expected in zip(
+        ("advantage", "value_target"), slow_vtrace(data, network.module, gamma), strict=True
+    ):
+        assert written[key].dtype == torch.float32
+        assert not written[key].requires_grad
+        torch.testing.assert_close(written[key], expected, rtol=1e-4, atol=1e-5)
+
+
+@endings
+def test_v_trace_is_torchrl_s_where_that_is_told_the_probabilities(ends: Any) -> None:
+    """Its estimator would take those of newly drawn actions; its function does not."""
+    data, network = acted(ends, lag=1.0), critic()
+    written = VTrace(network, Actor(), 0.9)(data.clone())
+    value = network.module(data["observation"]).detach()
+    next_value = network.module(data["next", "observation"]).detach()
+    log_pi = Actor().get_dist(data).log_prob(data["action"])
+    advantage, target = vtrace_advantage_estimate(
+        0.9,
+        log_pi.unsqueeze(-1),
+        data["action_log_prob"].unsqueeze(-1),
+        value,
+        next_value,
+        data["next", "reward"],
+        data["next", "done"],
+        data["next", "terminated"],
+    )
+    torch.testing.assert_close(written["advantage"], advantage, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(written["value_target"], target, rtol=1e-4, atol=1e-5)
+
+
+@endings
+def test_v_trace_of_the_present_policy_is_td1(ends: Any) -> None:
+    data, network = acted(ends, lag=0.0), critic()
+    written = VTrace(network, Actor(), 0.9)(data.clone())
+    expected = slow_advantage(data, network.module, "td1", 0.9, 1.0)
+    for key, values in zip(("advantage", "value_target"), expected, strict=True):
+        torch.testing.assert_close(written[key], values, rtol=1e-4, atol=1e-5)

@@ -12,7 +12,16 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import env_config, register_spaces, tiny_c51, tiny_dqn, tiny_ppo, tiny_sac
+from helpers import (
+    env_config,
+    register_spaces,
+    tiny_a2c,
+    tiny_c51,
+    tiny_dqn,
+    tiny_ppo,
+    tiny_reinforce,
+    tiny_sac,
+)
 from runs import likeliest, some_observations, trained
 
 from trainers import checkpoint
@@ -38,6 +47,8 @@ KINDS: dict[str, Any] = {
     ),
     "dqn, torchrl's loss": lambda: tiny_dqn(env=discrete(), algo={"loss_module": "torchrl"}),
     "c51": lambda: tiny_c51(env=discrete()),
+    "a2c": tiny_a2c,
+    "reinforce, no baseline": lambda: tiny_reinforce(algo={"baseline": False}),
     "ppo": tiny_ppo,
     "ppo, no norm": lambda: tiny_ppo(algo={"normalize_observation": False}),
     "ppo, functional": lambda: tiny_ppo(algo={"functional": True, "loss_module": "torchrl"}),

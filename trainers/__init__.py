@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.algorithms.a2c import A2CTrainer
     from trainers.algorithms.c51 import C51Trainer
     from trainers.algorithms.crossq import CrossQTrainer
     from trainers.algorithms.ddpg import DDPGTrainer
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
     from trainers.algorithms.dqn import DQNTrainer
     from trainers.algorithms.ppo import PPOTrainer
     from trainers.algorithms.redq import REDQTrainer
+    from trainers.algorithms.reinforce import ReinforceTrainer
     from trainers.algorithms.sac import SACTrainer
     from trainers.algorithms.td3 import TD3Trainer
     from trainers.algorithms.tqc import TQCTrainer
     from trainers.collectors import GymCollector
     from trainers.config import (
+        A2CConfig,
         C51Config,
         CrossQConfig,
         DDPGConfig,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
         EnvConfig,
         PPOConfig,
         REDQConfig,
+        ReinforceConfig,
         SACConfig,
         TD3Config,
         TQCConfig,
@@ -51,6 +55,8 @@ _HOMES = {
     "C51Trainer": "algorithms.c51",
     "DQNConfig": "config",
     "DQNTrainer": "algorithms.dqn",
+    "A2CConfig": "config",
+    "A2CTrainer": "algorithms.a2c",
     "EnvConfig": "config",
     "Envs": "envs",
     "Epochs": "updates",
@@ -61,6 +67,8 @@ _HOMES = {
     "Phase": "phases",
     "REDQConfig": "config",
     "REDQTrainer": "algorithms.redq",
+    "ReinforceConfig": "config",
+    "ReinforceTrainer": "algorithms.reinforce",
     "SACConfig": "config",
     "SACTrainer": "algorithms.sac",
     "Stage": "stages",
@@ -75,6 +83,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "A2CConfig",
+    "A2CTrainer",
     "C51Config",
     "C51Trainer",
     "CrossQConfig",
@@ -95,6 +105,8 @@ __all__ = [
     "Phase",
     "REDQConfig",
     "REDQTrainer",
+    "ReinforceConfig",
+    "ReinforceTrainer",
     "SACConfig",
     "SACTrainer",
     "Stage",

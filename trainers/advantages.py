@@ -33,23 +33,79 @@ class GAE(nn.Module):
     @torch.no_grad()
     def forward(self, rollout: TensorDictBase) -> TensorDictBase:
         """Write advantages and value targets into ``rollout``."""
-        done, terminated = rollout["next", "done"], rollout["next", "terminated"]
-        value = self._value(rollout["observation"])
-        ends = done.clone()
-        ends[..., -1, :] = True
-        ends = ends.squeeze(-1)
-        next_value = value.roll(-1, -2)
-        next_value[ends] = self._value(rollout["next", "observation"][ends])
-        error = rollout["next", "reward"] + self.gamma * ~terminated * next_value - value
-        decay = ~done * (self.gamma * self.lmbda)
+        following = _Following(rollout)
+        value = _value(self.value_network, rollout["observation"])
+        next_value = following.values(value, self.value_network)
+        error = following.reward + self.gamma * ~following.terminated * next_value - value
+        decay = ~following.done * (self.gamma * self.lmbda)
         advantage = discounted_sum(error.squeeze(-1), decay.squeeze(-1)).unsqueeze(-1)
         rollout.set("advantage", advantage)
         rollout.set("value_target", advantage + value)
         return rollout.set("state_value", value)
 
-    def _value(self, observation: Tensor) -> Tensor:
-        data = TensorDict({"observation": observation}, observation.shape[:-1])
-        return self.value_network(data)["state_value"]
+
+class VTrace(nn.Module):
+    """V-trace: returns of the present policy from what an older one did.
+
+    Espeholt et al. 2018, "IMPALA", https://arxiv.org/abs/1802.01561, equation 1, with importance
+    weights of at most 1. The weight of a frame is in its ``advantage``, as in the paper's policy
+    gradient. Called like :class:`GAE`, on rollouts with ``action_log_prob`` as it was then.
+
+    TorchRL's estimator (0.14.1) draws a new action and weights by the probability of that one.
+
+    Args:
+        value_network: writes ``state_value`` for ``observation``.
+        actor: the present policy; has ``get_dist``.
+        gamma: discount.
+    """
+
+    def __init__(self, value_network: Any, actor: Any, gamma: float) -> None:
+        super().__init__()
+        self.value_network = value_network
+        self.actor = actor
+        self.gamma = gamma
+
+    @torch.no_grad()
+    def forward(self, rollout: TensorDictBase) -> TensorDictBase:
+        """Write advantages and value targets into ``rollout``."""
+        following = _Following(rollout)
+        distribution = self.actor.get_dist(rollout.select(*self.actor.in_keys))
+        log_ratio = distribution.log_prob(rollout["action"]) - rollout["action_log_prob"]
+        weight = log_ratio.exp().clamp(max=1.0).unsqueeze(-1)
+        value = _value(self.value_network, rollout["observation"])
+        next_value = following.values(value, self.value_network)
+        gamma = self.gamma * ~following.terminated
+        error = weight * (following.reward + gamma * next_value - value)
+        decay = ~following.done * self.gamma * weight
+        target = value + discounted_sum(error.squeeze(-1), decay.squeeze(-1)).unsqueeze(-1)
+        next_target = target.roll(-1, -2)
+        next_target[following.ends] = next_value[following.ends]
+        rollout.set("advantage", weight * (following.reward + gamma * next_target - value))
+        rollout.set("value_target", target)
+        return rollout.set("state_value", value)
+
+
+class _Following:
+    """What came after each frame of a rollout ``[..., T]``."""
+
+    def __init__(self, rollout: TensorDictBase) -> None:
+        following: Any = rollout["next"]
+        self.observation, self.reward = following["observation"], following["reward"]
+        self.done, self.terminated = following["done"], following["terminated"]
+        ends = self.done.clone()
+        ends[..., -1, :] = True
+        self.ends = ends.squeeze(-1)
+        """Where the frame after it in the rollout is not what came next, ``[..., T]``."""
+
+    def values(self, value: Tensor, network: Any) -> Tensor:
+        """Of the next states, ``[..., T, 1]``, from the ``value`` of the states."""
+        next_value = value.roll(-1, -2)
+        next_value[self.ends] = _value(network, self.observation[self.ends])
+        return next_value
+
+
+def _value(network: Any, observation: Tensor) -> Tensor:
+    return network(TensorDict({"observation": observation}, observation.shape[:-1]))["state_value"]
 
 
 def discounted_sum(values: Tensor, discounts: Tensor) -> Tensor:

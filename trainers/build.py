@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from trainers import plugins
+from trainers.algorithms.a2c import A2C
 from trainers.algorithms.c51 import C51
 from trainers.algorithms.common import Algorithm, keeping_settings
 from trainers.algorithms.crossq import CROSSQ
@@ -20,6 +21,7 @@ from trainers.algorithms.dqn import DQN
 from trainers.algorithms.off_policy import make_buffer
 from trainers.algorithms.ppo import PPO
 from trainers.algorithms.redq import REDQ
+from trainers.algorithms.reinforce import REINFORCE
 from trainers.algorithms.sac import SAC
 from trainers.algorithms.td3 import TD3
 from trainers.algorithms.tqc import TQC
@@ -30,6 +32,7 @@ from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
 
 ALGORITHMS: dict[str, Algorithm] = {
+    "a2c": A2C,
     "c51": C51,
     "crossq": CROSSQ,
     "ddpg": DDPG,
@@ -37,6 +40,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "dqn": DQN,
     "ppo": PPO,
     "redq": REDQ,
+    "reinforce": REINFORCE,
     "sac": SAC,
     "td3": TD3,
     "tqc": TQC,
@@ -117,6 +121,7 @@ def _build_on_policy(config: TrainConfig, envs: Envs, device: torch.device) -> B
         policy,
         seed=config.seed,
         frames_per_batch=algo.frames_per_batch,
+        overlap=config.collector.async_,
         stagger=config.env.stagger,
         device=device,
     )

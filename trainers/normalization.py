@@ -50,6 +50,8 @@ class RunningNorm(nn.Module):
     def update(self, values: Tensor) -> None:
         """Take ``values`` ``[..., *shape]`` into the statistics (Chan et al. 1979)."""
         values = values.reshape(-1, *self.mean.shape).double()
+        if len(values) == 0:
+            return
         mean, var = values.mean(0), values.var(0, correction=0)
         total = self.count + len(values)
         share = len(values) / total

@@ -152,7 +152,7 @@ class Trainer:
     @property
     def rollout_frames(self) -> int:
         """Frames of the rollout that is learnt from: a hook may have made it a smaller one."""
-        return 0 if self._rollout is None else self._rollout.numel()
+        return 0 if self._rollout is None else self._rollout.batch_size.numel()
 
     @property
     def finished(self) -> bool:

@@ -42,11 +42,11 @@ class Epochs:
     interruptible = False
 
     def due(self, trainer: Trainer) -> int:
-        """Minibatches left in this epoch."""
-        minibatches = self.minibatches
+        """Minibatches left in this epoch; none if the hooks have left no frame to learn from."""
+        frames, minibatches = trainer.rollout_frames, self.minibatches
         if self.minibatch_size is not None:
-            minibatches = math.ceil(trainer.rollout_frames / self.minibatch_size)
-        return minibatches - trainer.updates_in_epoch
+            minibatches = math.ceil(frames / self.minibatch_size)
+        return minibatches - trainer.updates_in_epoch if frames else 0
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,17 @@ algo=c51 algo.double=false             | algo.double: got false | a key of algo=
 algo=c51 algo.value_estimator=td1      | algo.value_estimator   | a key of algo=dqn
 algo=c51 algo.num_atoms=1              | algo.num_atoms: got 1  | at least 2
 algo=c51 algo.v_min=10                 | algo.v_min: got 10     | below algo.v_max=10
-network=nosuch                         | network: got "nosuch"  | one of ppo
+algo=ppo collector.async=true           | collector.async: got true | learns from what its present
+algo=a2c collector.async=true           | collector.async: got true | learns from what its present
+algo=a2c algo.optimizer=adamw           | algo.optimizer: got "adamw" | did you mean adam?
+algo=a2c algo.clip_value=0.2            | algo.clip_value: got 0.2 | a key of algo=ppo
+algo=a2c algo.separate_losses=true      | algo.separate_losses: got true | without algo.functional
+algo=a2c algo.frames_per_batch=40 env.num_envs=3 | algo.frames_per_batch: got 40 | env.num_envs=3
+algo=reinforce algo.value_estimator=vtrace | algo.value_estimator: got "vtrace" | gae or td_lambda
+algo=reinforce algo.baseline=false algo.shared_trunk=true | algo.shared_trunk | false with algo.b
+algo=reinforce algo.baseline=false algo.critic_lr=1 | algo.critic_lr: got 1.0 | null with algo.ba
+algo=reinforce algo.baseline=false algo.loss_module=torchrl | algo.loss_module | without a critic
+network=nosuch                         | network: got "nosuch"  | one of a2c, ppo, reinforce
 network.hidden=[]                      | network.hidden: got [] | at least one
 network.hidden=256                     | network.hidden: got 256 | write network.hidden=[256]
 network.hidden=[256,0]                 | network.hidden         | at least 1

@@ -47,6 +47,8 @@ TINY_PPO = (
     *("algo=ppo", *_SHORT, "algo.frames_per_batch=32"),
     *("algo.minibatch_size=8", "algo.num_epochs=3", "algo.lr=1e-2"),
 )
+TINY_A2C = ("algo=a2c", *_SHORT, "algo.frames_per_batch=32", "algo.lr=1e-2")
+TINY_REINFORCE = ("algo=reinforce", *_SHORT, "algo.frames_per_batch=32", "algo.lr=1e-2")
 
 
 def train(*arguments: str) -> int:

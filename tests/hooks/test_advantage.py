@@ -13,7 +13,7 @@ from torch import nn
 
 from trainers.algorithms.on_policy import make_value_estimator
 from trainers.config import PPOConfig
-from trainers.hooks import Advantage, first_epoch
+from trainers.hooks import Advantage, NormalizeAdvantage, first_epoch
 
 KINDS = ("gae", "td_lambda", "td1", "td0")
 
@@ -100,3 +100,22 @@ def test_the_first_epoch_is_the_one_before_which_none_has_passed() -> None:
     trainer = stub()
     for trainer.epoch in range(3):
         assert first_epoch(trainer) == (trainer.epoch == 0)
+
+
+def test_normalized_they_have_mean_0_and_standard_deviation_1() -> None:
+    data = rollout()
+    data["advantage"] = 5.0 + 3.0 * torch.randn(2, 12, 1)
+    before = data["advantage"].clone()
+    NormalizeAdvantage()(stub(), data)
+    after = data["advantage"]
+    assert abs(float(after.mean())) < 1e-6
+    assert float(after.std()) == pytest.approx(1.0)
+    torch.testing.assert_close((before - before.mean()) / before.std(), after)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 5])
+def test_equal_ones_and_few_stay_finite(frames: int) -> None:
+    data = TensorDict({"advantage": torch.full((frames, 1), 7.0)}, [frames])
+    NormalizeAdvantage()(stub(), data)
+    assert data["advantage"].isfinite().all()
+    assert data["advantage"].flatten().tolist() == ([7.0] if frames == 1 else [0.0] * frames)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +74,7 @@ def grouped_adam(
     return make_adam(parameter_groups(loss, rates, rest), eps, flat)
 
 
-def make_adam(groups: Iterable[dict[str, Any]], eps: float = 1e-8, flat: bool = False) -> Adam:
+def make_adam(groups: Sequence[dict[str, Any]], eps: float = 1e-8, flat: bool = False) -> Adam:
     """Adam, or where ``flat`` a :class:`~trainers.optimizers.FlatAdam`, of some groups."""
     return FlatAdam(groups, eps=eps) if flat else Adam(groups, eps=eps, fused=True)
 
@@ -101,7 +101,7 @@ def parameter_groups(
 
 @contextmanager
 def keeping_settings(
-    loss: nn.Module, optimizers: Iterable[Optimizer], names: Sequence[str]
+    loss: nn.Module, optimizers: Sequence[Optimizer], names: Sequence[str]
 ) -> Iterator[None]:
     """While a checkpoint is loaded: learning rates, and the buffers called ``names``, stay as set.
 
@@ -113,11 +113,14 @@ def keeping_settings(
         for name, buffer in loss.named_buffers()
         if name.split(".")[-1] in names
     ]
-    rates = [group["initial_lr"] for each in optimizers for group in each.param_groups]
+
+    def groups() -> list[dict[str, Any]]:  # others after a checkpoint is loaded
+        return [group for optimizer in optimizers for group in optimizer.param_groups]
+
+    rates = [group["initial_lr"] for group in groups()]
     yield
     for buffer, value in settings:
         buffer.copy_(value)
-    groups = [group for each in optimizers for group in each.param_groups]  # others, after a load
-    for group, rate in zip(groups, rates, strict=True):
+    for group, rate in zip(groups(), rates, strict=True):
         if group.get("initial_lr") != rate:  # else a schedule has brought it where it is
             group["lr"] = group["initial_lr"] = rate

@@ -12,15 +12,16 @@ from torchrl.data import TensorSpec
 from torchrl.objectives.value import TD0Estimator, TD1Estimator, TDLambdaEstimator
 
 from trainers.acting import in_numpy
-from trainers.advantages import GAE
+from trainers.advantages import GAE, VTrace
 from trainers.algorithms.common import grouped_adam
 from trainers.config import NetworkConfig
-from trainers.config.on_policy import OnPolicyConfig
+from trainers.config.on_policy import OneUpdateConfig, OnPolicyConfig
 from trainers.hooks import (
     Advantage,
     AnnealLR,
     ClipGradNorm,
     Minibatches,
+    NormalizeAdvantage,
     ScaleReward,
     UpdateNormalizer,
     WeightSync,
@@ -90,12 +91,14 @@ def _on_device(networks: Networks, action_spec: TensorSpec) -> Networks:
     return networks
 
 
-def make_value_estimator(critic: Any, config: OnPolicyConfig) -> Any:
-    """An estimator of advantages and value targets, TorchRL's but for the usual one."""
+def make_value_estimator(critic: Any, config: OnPolicyConfig, actor: Any = None) -> Any:
+    """An estimator of advantages and value targets; V-trace asks the actor too."""
     common = {"gamma": config.gamma, "value_network": critic}
     kind, lmbda = config.value_estimator, config.gae_lambda
     if kind == "gae":
         return GAE(critic, config.gamma, lmbda)
+    if kind == "vtrace":
+        return VTrace(critic, actor, config.gamma)
     # To look one step ahead and no further is TD0; TorchRL's other two estimators fail on that.
     further = config.gamma * (lmbda if kind == "td_lambda" else 1.0)
     if kind == "td0" or further < 1e-6:
@@ -105,10 +108,14 @@ def make_value_estimator(critic: Any, config: OnPolicyConfig) -> Any:
     return TDLambdaEstimator(lmbda=lmbda, **common)
 
 
+def learning_rates(config: OnPolicyConfig) -> dict[str, float]:
+    """One each for actor and critic; a shared trunk is the actor's."""
+    return {"actor": config.actor_lr or config.lr, "critic": config.critic_lr or config.lr}
+
+
 def actor_critic_adam(loss: nn.Module, config: OnPolicyConfig, flat: bool) -> Adam:
-    """One Adam with a learning rate each for actor and critic; a shared trunk is the actor's."""
-    rates = {"actor": config.actor_lr or config.lr, "critic": config.critic_lr or config.lr}
-    return grouped_adam(loss, rates, eps=1e-5, flat=flat)
+    """One Adam with a learning rate each for actor and critic."""
+    return grouped_adam(loss, learning_rates(config), eps=1e-5, flat=flat)
 
 
 class OnPolicyTrainer(Trainer):
@@ -152,9 +159,11 @@ class OnPolicyTrainer(Trainer):
         on = self.register_hook
         if config.normalize_reward:
             on(Stage.PRE_EPOCH, ScaleReward(config.gamma), when=first_epoch)
-        advantage = Advantage(value_estimator or loss_module.value_estimator)
+        advantage = self.make_advantage(loss_module, value_estimator, config)
         again = getattr(config, "recompute_advantage", False)
         on(Stage.PRE_EPOCH, advantage, when=None if again else first_epoch)
+        if isinstance(config, OneUpdateConfig) and config.normalize_advantage:
+            on(Stage.PRE_EPOCH, NormalizeAdvantage())
         if epochs.minibatch_size is not None:
             on(Stage.PROCESS_OPTIM_BATCH, Minibatches(epochs.minibatch_size))
         if config.lr_schedule == "linear":
@@ -173,3 +182,7 @@ class OnPolicyTrainer(Trainer):
     def epochs(self, config: Any) -> Epochs:
         """One update on the whole rollout, unless an algorithm says otherwise."""
         return Epochs()
+
+    def make_advantage(self, loss_module: Any, value_estimator: Any, config: Any) -> Any:
+        """The hook that writes ``advantage``, and for a critic ``value_target``."""
+        return Advantage(value_estimator or loss_module.value_estimator)

@@ -3,6 +3,7 @@
 Nothing in this package imports torch, so that a typo is answered at once.
 """
 
+from trainers.config.a2c import A2CConfig
 from trainers.config.algo import AlgoConfig
 from trainers.config.c51 import C51Config
 from trainers.config.crossq import CrossQConfig
@@ -13,6 +14,7 @@ from trainers.config.errors import ConfigError
 from trainers.config.files import load_config, save_config
 from trainers.config.ppo import PPOConfig
 from trainers.config.redq import REDQConfig
+from trainers.config.reinforce import ReinforceConfig
 from trainers.config.sac import SACConfig
 from trainers.config.sections import (
     CheckpointConfig,
@@ -31,6 +33,7 @@ from trainers.config.tqc import TQCConfig
 from trainers.config.train import TrainConfig
 
 __all__ = [
+    "A2CConfig",
     "AlgoConfig",
     "C51Config",
     "CheckpointConfig",
@@ -48,6 +51,7 @@ __all__ = [
     "NetworkConfig",
     "PPOConfig",
     "REDQConfig",
+    "ReinforceConfig",
     "ReportConfig",
     "SACConfig",
     "TD3Config",

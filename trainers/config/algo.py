@@ -30,6 +30,10 @@ class AlgoConfig(Section):
         """Whether anything moves over the run's horizon, `total_frames`."""
         return self.lr_schedule != "constant"
 
+    def learns_from_older(self) -> bool:
+        """Whether what an older policy did can be learnt from."""
+        return not self.on_policy
+
     def check_envs(self, num_envs: int) -> None:
         """Raise a `ConfigError` for what does not fit the number of environments."""
         frames = self.frames_per_batch

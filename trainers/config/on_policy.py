@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from trainers.config.algo import AlgoConfig
+from trainers.config.errors import ConfigError
 from trainers.config.schema import number
 
 
@@ -27,7 +28,6 @@ class OnPolicyConfig(AlgoConfig):
 
     frames_per_batch: int = number(2_048, ge=1)
 
-    clip_value: bool | float = number(False, gt=0)
     loss_critic_type: Literal["l2", "l1", "smooth_l1"] = "l2"
     separate_losses: bool = False
     functional: bool = False
@@ -40,3 +40,16 @@ class OnPolicyConfig(AlgoConfig):
     log_std_init: float = number(0.0, ge=-20, le=2)
 
     loss_module: str | None = None
+
+
+@dataclass(frozen=True)
+class OneUpdateConfig(OnPolicyConfig):
+    """Of those that make one update on each rollout."""
+
+    normalize_advantage: bool = False
+
+    def check(self) -> None:
+        """TorchRL's losses of these algorithms would pass over what they cannot do."""
+        super().check()
+        if self.separate_losses and not self.functional:
+            raise ConfigError("algo.separate_losses", True, "false without algo.functional=true")

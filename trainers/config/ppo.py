@@ -25,6 +25,7 @@ class PPOConfig(OnPolicyConfig):
     target_kl: float | None = number(None, gt=0)
 
     clip_epsilon: float = number(0.2, gt=0, lt=1)
+    clip_value: bool | float = number(False, gt=0)
     clip_schedule: Literal["constant", "linear"] = "constant"
 
     critic_coeff: float = number(0.5, gt=0)

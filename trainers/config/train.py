@@ -57,6 +57,6 @@ class TrainConfig(Section):
         if self.stop_at is not None and self.stop_at > self.total_frames:
             raise ConfigError("stop_at", self.stop_at, f"at most total_frames={self.total_frames}")
         self.algo.check_envs(self.env.num_envs)
-        if self.collector.async_ and self.algo.on_policy:
+        if self.collector.async_ and not self.algo.learns_from_older():
             allowed = f"false: {self.algo.name} learns from what its present policy did, no other"
             raise ConfigError("collector.async", True, allowed)

@@ -1,6 +1,6 @@
 """What can happen at a stage: one topic a file, hooks that do one thing."""
 
-from trainers.hooks.advantage import Advantage, first_epoch
+from trainers.hooks.advantage import Advantage, NormalizeAdvantage, first_epoch
 from trainers.hooks.checkpointing import Checkpoint
 from trainers.hooks.evaluation import Evaluate
 from trainers.hooks.exploration import AnnealEpsilon
@@ -26,6 +26,7 @@ from trainers.hooks.progress import ProgressBar
 from trainers.hooks.reduction import MeanLosses
 from trainers.hooks.replay import Replay
 from trainers.hooks.reporting import Report
+from trainers.hooks.returns import WholeEpisodes
 from trainers.hooks.sequences import NStepReturns, Slices
 from trainers.hooks.support import WatchSupport
 from trainers.hooks.targets import StepUpdater, TargetUpdate
@@ -52,6 +53,7 @@ __all__ = [
     "MeanLosses",
     "Minibatches",
     "NStepReturns",
+    "NormalizeAdvantage",
     "PrioritizedReplay",
     "ProgressBar",
     "Replay",
@@ -66,6 +68,7 @@ __all__ = [
     "UpdateNormalizer",
     "WatchSupport",
     "WeightSync",
+    "WholeEpisodes",
     "WriteMetrics",
     "first_epoch",
     "norm",

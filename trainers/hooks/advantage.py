@@ -34,3 +34,18 @@ class Advantage:
 def first_epoch(trainer: Trainer) -> bool:
     """Condition for ``register_hook(when=...)``: once an iteration, before its first epoch."""
     return trainer.epoch == 0
+
+
+class NormalizeAdvantage:
+    """Brings a rollout's advantages to mean 0 and standard deviation 1; after they are written.
+
+    Without a baseline they are returns, and their mean is then one.
+    """
+
+    name = "normalize_advantage"
+
+    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        advantage = rollout["advantage"]
+        if advantage.numel() > 1:
+            std = advantage.std().clamp_min(torch.finfo(advantage.dtype).resolution)
+            rollout["advantage"] = (advantage - advantage.mean()) / std

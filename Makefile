@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installations at once would get into each other's way
-.PHONY: help install format lint type check train test test-slow bench clean
+.PHONY: help install format lint type check train test test-slow results bench clean
 
 help: ## show this list
 	@echo "usage: make TARGET [ARGS=\"...\"] [PYTHON=python3.12]"
@@ -26,6 +26,9 @@ test: $(VENV)/dev.stamp ## run the tests but the slow ones; ARGS="-k replay" pic
 
 test-slow: $(VENV)/dev.stamp ## run the slow tests only
 	@exec $(BIN)/python -m pytest -m slow -o faulthandler_timeout=7200 $(ARGS)
+
+results: $(VENV)/run.stamp ## train what docs/results.md shows, or go on with it, for hours; ARGS="--only ppo-CartPole-100k"
+	@exec $(BIN)/python scripts/results.py $(ARGS)
 
 bench: $(VENV)/run.stamp ## measure us beside other libraries, nothing else running; ARGS="--only ppo1,ppo8"
 	@exec $(BIN)/python scripts/benchmark.py $(ARGS)
@@ -50,9 +53,14 @@ clean: ## remove .venv, .bench and caches; runs stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last: an installation that broke or was interrupted is taken up again.
-# Every environment in configs/env/ is there after `make train`, where a wheel of Box2D is: elsewhere
-# it would have to be compiled, which HalfCheetah should not wait for.
-$(VENV)/run.stamp: EXTRA := $(if $(filter x86_64,$(shell uname -m)),[box2d])
+# After `make train` every environment in configs/env/ is there, and films can be made, where there are
+# wheels: Box2D has some for x86_64 only, PyAV for arm64 as well. Elsewhere they would have to be
+# compiled, which HalfCheetah should not wait for.
+MACHINE := $(shell uname -m)
+WITH_WHEELS_x86_64 := [box2d,video]
+WITH_WHEELS_aarch64 := [video]
+WITH_WHEELS_arm64 := [video]
+$(VENV)/run.stamp: EXTRA := $(WITH_WHEELS_$(MACHINE))
 $(VENV)/dev.stamp: EXTRA := [dev]
 $(VENV)/run.stamp $(VENV)/dev.stamp: pyproject.toml constraints.txt $(BIN)/python
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(create_venv); }

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.figures import Samples, advantage, number, verdict
+from benchmarks.machine import commit, cpu
 from benchmarks.rows import DDPG, LIMITS, PPO, ROWS, SAC, TD3, Growth, Limit, Row
 
 RESULTS = peers.ROOT / "benchmarks" / "results"
@@ -25,13 +25,11 @@ def conditions(
     threads: int, repeats: int, groups: Sequence[str], contestants: Sequence[str]
 ) -> dict[str, Any]:
     """What the figures depend on, as the run begins."""
-    git = ["git", "-C", str(peers.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     packages = (*PACKAGES, "envpool") if "envpool" in groups else PACKAGES
     return {
         "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
-        "commit": commit or "unknown",
-        "cpu": _cpu(),
+        "commit": commit(),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "threads": threads,
         "repeats": repeats,
@@ -42,13 +40,6 @@ def conditions(
             **{peer: peers.versions(peer) for peer in contestants},
         },
     }
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def report(samples: Samples, about: Mapping[str, Any]) -> str:
@@ -83,7 +74,7 @@ def table(samples: Samples) -> str:
             figure = advantage(row.kind, statistics.median(ours), statistics.median(values))
             compared = _compared(row.kind, figure, LIMITS.get((name, who)))
         lines.append([*_measured(row, who, values), *compared])
-    return _markdown([*head, "ours to it", "must", "goal", "reached"], lines)
+    return markdown([*head, "ours to it", "must", "goal", "reached"], lines)
 
 
 def growth_table(samples: Samples) -> str:
@@ -102,7 +93,7 @@ def growth_table(samples: Samples) -> str:
             reached = "" if limit is None else "must" if ratio <= limit else "MISSED"
             compared = [_shown("rate", ratio), _shown("rate", limit), reached]
         lines.append([*_measured(row, f"{int(size):,}", values), *compared])
-    return _markdown([*head, "to the first", "at most", "reached"], lines)
+    return markdown([*head, "to the first", "at most", "reached"], lines)
 
 
 def _place(item: tuple[tuple[str, str], list[float]]) -> tuple[int, int]:
@@ -132,7 +123,8 @@ def _compared(kind: str, figure: float, limit: Limit | None) -> list[str]:
     ]
 
 
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table; empty if it has no lines."""
     if not lines:
         return ""
     first, *others = (f"| {' | '.join(cells)} |" for cells in (head, *lines))

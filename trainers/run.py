@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,8 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         logger.info(_farewell(run_dir, trainer, resumable=not checkpoint.failed))
         if checkpoint.failed:
             return FAILED
+        for place in _to_look_at(config, run_dir):
+            logger.info(place)
         return STOPPED if trainer.interrupted else FINISHED
 
 
@@ -232,9 +235,34 @@ def _farewell(run_dir: Path, trainer: Trainer, resumable: bool) -> str:
     if not resumable:
         return f"{end}; THE LAST CHECKPOINT COULD NOT BE WRITTEN, see train.log"
     if trainer.complete and not trainer.interrupted:
-        best = f", best policy in {run_dir / 'best'}" if (run_dir / "best").exists() else ""
-        return f"{end}; metrics in {run_dir / 'metrics.jsonl'}{best}"
+        return f"{end}; metrics in {run_dir / 'metrics.jsonl'}"
     return f"{end}; go on with: python scripts/train.py resume={run_dir}"
+
+
+def _to_look_at(config: TrainConfig, run_dir: Path) -> Iterator[str]:
+    """Where to see what has come of the run; only what is there."""
+    page, best = run_dir / "report.html", run_dir / "best"
+    if config.report.interval_s > 0 and page.is_file():  # else it may be an old one
+        yield f"report: {page}"
+    if best.is_dir():
+        yield f"best policy: {best}{_achieved(best)}"
+    command = f"python scripts/evaluate.py run_dir={run_dir}"
+    if not best.is_dir():
+        command += " which=latest"
+    if config.plugins:
+        command += f" plugins=[{','.join(config.plugins)}]"
+    films = find_spec("av") is not None
+    yield f"film: {command} video=true" if films else f"evaluation: {command}"
+
+
+def _achieved(best: Path) -> str:
+    from trainers.checkpoint import CheckpointError, load_plain
+
+    try:
+        state = load_plain(best)
+    except CheckpointError:
+        return ""
+    return f" (return {state['eval/episode_return']:.1f} at frame {state['frames']})"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def test_a_training_metric_ends_it_with_a_final_evaluation(capfd: Capture) -> No
     assert train(*TINY, *TRAINED, "run_dir=run") == 0
     said = capfd.readouterr().err
     assert "ended at frame 50, update 10 (train/episode_return=-" in said
-    assert " is at least -1e+06); metrics in run/metrics.jsonl, best policy in run/best" in said
+    assert " is at least -1e+06); metrics in run/metrics.jsonl\n" in said
     assert "go on with" not in said
     assert [line["frames"] for line in lines(RUN)] == [50, 50]
     assert [EVALUATION in line for line in lines(RUN)] == [False, True]

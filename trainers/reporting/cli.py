@@ -129,10 +129,15 @@ def _check_writable(places: Places) -> None:
     if places.page.is_dir():
         raise ConfigError("out", str(places.page), "a file", "there is a directory")
     for directory in (places.page.parent, places.pictures):
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=directory):
-                pass
-        except OSError as error:
-            allowed = "a directory that can be written to"
-            raise ConfigError("out", str(directory), allowed, error.strerror) from error
+        check_writable("out", directory)
+
+
+def check_writable(key: str, directory: Path) -> None:
+    """Raise a `ConfigError`, which names `key`, unless files can be written there; makes it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        allowed = "a directory that can be written to"
+        raise ConfigError(key, str(directory), allowed, error.strerror) from error

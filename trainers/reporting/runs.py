@@ -110,14 +110,13 @@ def read(path: Path, state: State | None = None) -> Run:
         NothingToReport: it has no readable configuration, or no line of metrics.
     """
     config = _config(path / CONFIG_FILE)
-    lines, problems = _lines(path / METRICS_FILE)
+    lines, problems = read_lines(path / METRICS_FILE)
     if not lines:
         raise NothingToReport(f"{METRICS_FILE} holds no line yet" if not problems else problems[0])
     series, no_numbers = _series(lines)
     if no_numbers:
         problems.append(f"{METRICS_FILE}: no number in {_few(no_numbers)}")
-    flat = leaves(config) | {key: config["env"].get(key[4:], value) for key, value in _TASK.items()}
-    if gaps := _gaps(series[""].frames, flat.get("log.interval") or 0):
+    if gaps := _gaps(series[""].frames, leaves(config).get("log.interval") or 0):
         problems.append(f"{METRICS_FILE}: lines are missing {_few(gaps)}")
     frames = int(lines[-1]["frames"])
     total = int(config["total_frames"])
@@ -127,13 +126,9 @@ def read(path: Path, state: State | None = None) -> Run:
         path=path,
         algo=config["algo"]["name"],
         env=config["env"]["id"],
-        task=_task(flat),
+        task=task(config),
         seed=config["seed"],
-        settings={
-            key: value
-            for key, value in sorted(flat.items())
-            if value is not None and not _is_aside(key)
-        },
+        settings=settings(config),
         total_frames=total,
         frames=frames,
         seconds=float(np.nanmax(series[""].seconds, initial=0.0)),
@@ -143,6 +138,21 @@ def read(path: Path, state: State | None = None) -> Run:
         resumes=resumes,
         problems=problems,
     )
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration may make a difference, by dotted key; what is null is left out."""
+    flat = sorted(leaves(config).items())
+    return {key: value for key, value in flat if value is not None and not _is_aside(key)}
+
+
+def task(config: Mapping[str, Any]) -> str:
+    """The environment's id, with what makes another task of it."""
+    env = config["env"]
+    given = {key.removeprefix("env."): usual for key, usual in _TASK.items()}
+    unusual = {key: env[key] for key, usual in given.items() if env.get(key, usual) != usual}
+    extra = [f"{key}={json.dumps(value)}" for key, value in unusual.items()]
+    return " ".join([env["id"], *extra])
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -169,7 +179,7 @@ def _usable(data: Any) -> bool:
     return all(isinstance(t, str) for t in texts) and all(type(n) is int for n in numbers)
 
 
-def _lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The lines that can be read, frames not going back, and what is wrong with the others."""
     lines: list[dict[str, Any]] = []
     broken, rewound = [], []
@@ -270,13 +280,6 @@ def _log(path: Path, frames: int) -> tuple[str | None, int]:
     if ends and ends[-1][2] and int(ends[-1][0]) == frames:
         return ends[-1][1], resumes
     return None, resumes
-
-
-def _task(flat: Mapping[str, Any]) -> str:
-    extra = [
-        f"{key[4:]}={json.dumps(flat[key])}" for key, usual in _TASK.items() if flat[key] != usual
-    ]
-    return " ".join([str(flat["env.id"]), *extra])
 
 
 def _is_aside(key: str) -> bool:

@@ -1,0 +1,235 @@
+"""What was learnt: small copies of the runs, and the page that is made from these alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.learning import Job, Planned
+from benchmarks.report import markdown
+from benchmarks.training import sessions, sessions_file
+from trainers.config.run_dir import CONFIG_FILE
+from trainers.reporting.anchors import Anchor, anchors
+from trainers.reporting.figures import short
+from trainers.reporting.page import duration, number
+from trainers.reporting.report import make_report, write_whole
+from trainers.reporting.runs import METRICS_FILE, RETURN, Run, read_lines
+
+PAGE, FOLDER, NOTES = "results.md", "results", "notes.md"
+CLOCK = ("frames", "updates", "seconds")
+
+INTRODUCTION = """\
+# Results
+
+What the presets learn, by `make results`, which trains all of it, or goes on where it was stopped,
+and writes this page. A figure is the mean of a run's last three evaluations (deterministic policy,
+environments and seeds of its own), never the best; a row's is the mean over its seeds, and all that
+were run are shown. Presets were tuned on seeds below 100. Pictures show interquartile means over
+the seeds with 95 % bootstrap intervals. What is kept of each run (its evaluations, its
+configuration, the commit and the machine) is in [`results/`](results/); `python scripts/results.py
+--page` makes the page from that.
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is kept of a row."""
+
+    planned: Planned
+    jobs: Sequence[Job]  # where it is kept, by seed
+    runs: Mapping[int, Run]  # by seed: those that its command makes
+    others: Mapping[int, Sequence[str]]  # seeds trained with other settings, and which
+
+    @property
+    def finished(self) -> list[Run]:
+        """The runs that count."""
+        return [run for run in self.runs.values() if run.state == "finished"]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.finished) == self.planned.row.seeds
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds that are finished; nan if there is none."""
+        return float(np.mean([run.score() for run in self.finished])) if self.finished else np.nan
+
+    @property
+    def title(self) -> str:
+        return f"{self.planned.row.algo.upper()} {self.planned.config.env.id}"
+
+    @property
+    def anchors(self) -> list[Anchor]:
+        """What was published after as many frames."""
+        row = self.planned.row
+        found = anchors(row.algo, self.planned.config.env.id)
+        return [anchor for anchor in found if anchor.frames == row.frames]
+
+
+def keep(job: Job, place: Path) -> None:
+    """Copy the evaluations of a run, its configuration and what trained it.
+
+    Not of a run that was trained with other settings than the command's; and what is kept already
+    stays if it has come farther.
+    """
+    run = job.run()
+    lines = [line for line in read_lines(job.run_dir / METRICS_FILE)[0] if RETURN in line]
+    if not lines or run is None or job.planned.differences(run):
+        return
+    kept = replace(job, runs=place)
+    old = kept.run()
+    if old and old.frames > lines[-1]["frames"] and not job.planned.differences(old):
+        return
+    small = [
+        {key: value for key, value in line.items() if key in CLOCK or key.startswith("eval/")}
+        for line in lines
+    ]
+    kept.run_dir.mkdir(parents=True, exist_ok=True)
+    write_whole(kept.run_dir / CONFIG_FILE, (job.run_dir / CONFIG_FILE).read_bytes())
+    write_whole(sessions_file(kept), (json.dumps(sessions(job), indent=1) + "\n").encode())
+    text = "".join(f"{json.dumps(line)}\n" for line in small)
+    write_whole(kept.run_dir / METRICS_FILE, text.encode())
+
+
+def result(planned: Planned, place: Path) -> Result:
+    """What is kept of a row in ``place``."""
+    jobs = [Job(planned, seed, place) for seed in planned.row.seed_numbers]
+    found = {job.seed: run for job in jobs if (run := job.run()) and not isnan(run.score())}
+    differ = {seed: planned.differences(run) for seed, run in found.items()}
+    return Result(
+        planned,
+        jobs,
+        runs={seed: run for seed, run in found.items() if not differ[seed]},
+        others={seed: keys for seed, keys in differ.items() if keys},
+    )
+
+
+def write_page(rows: Sequence[Planned], out: Path) -> Path:
+    """Write ``out/results.md``, and its pictures, from what is kept in ``out/results/``."""
+    place = out / FOLDER
+    results = [result(planned, place) for planned in rows]
+    for each in results:
+        if each.runs:
+            picture = make_report(list(each.runs.values())).sections[0].results[0]
+            write_whole(place / f"{each.planned.row.name}.png", picture.png)
+    notes = place / NOTES
+    parts = [
+        INTRODUCTION,
+        summary(results),
+        *map(section, results),
+        sources(results),
+        notes.read_text("utf-8") if notes.exists() else "",
+    ]
+    text = "\n\n".join(part.strip() for part in parts if part) + "\n"
+    return write_whole(out / PAGE, text.encode())
+
+
+def summary(results: Sequence[Result]) -> str:
+    """A line for each row, beside what it has to reach and what was published."""
+    head = ("task", "frames", "seeds", "return", "must", "goal", "reached", "published", "a run")
+    return markdown(head, [_line(each) for each in results])
+
+
+def _line(each: Result) -> list[str]:
+    row, count = each.planned.row, len(each.finished)
+    took = f"{duration(np.median([run.seconds for run in each.finished]))}" if count else ""
+    return [
+        f"[{each.title}](#{row.name.lower()})",
+        short(row.frames),
+        f"{row.seeds}" if each.complete else f"{count} of {row.seeds}",
+        number(each.mean),
+        "" if row.must is None else number(row.must),
+        "" if row.goal is None else number(row.goal),
+        _reached(each),
+        "; ".join(map(_published, each.anchors)),
+        took,
+    ]
+
+
+def _reached(each: Result) -> str:
+    """Goal, must or neither; nothing is said before all seeds are there."""
+    row = each.planned.row
+    if not each.complete:
+        return "unfinished" if each.runs else ""
+    if row.goal is not None and each.mean >= row.goal:
+        return "goal"
+    if row.must is None:
+        return "" if row.goal is None else "below"
+    return "must" if each.mean >= row.must else "MISSED"
+
+
+def _published(anchor: Anchor) -> str:
+    spread = f" ± {number(anchor.std)}" if anchor.std is not None else ""
+    seeds = f"{anchor.seeds} seed{'s' * (anchor.seeds > 1)}"
+    return f"{number(anchor.score)}{spread} ({anchor.source}, {seeds})"
+
+
+def section(each: Result) -> str:
+    """A row with its command, its picture, every single value, and what trained it."""
+    row = each.planned.row
+    arguments = " ".join(row.arguments)
+    seeds = row.seed_numbers
+    more = f"   # and so on to seed={seeds[-1]}" if len(seeds) > 1 else ""
+    parts = [
+        f"## {row.name}",
+        f"```sh\npython scripts/train.py {arguments} seed={seeds[0]}{more}\n```",
+    ]
+    if not each.runs:
+        parts.append("Not trained yet.")
+    else:
+        parts.append(f"![{each.title}: evaluation return over frames]({FOLDER}/{row.name}.png)")
+        head = ("seed", "last three evaluations", "at frames", "mean", "wall clock")
+        parts.append(markdown(head, [_single(run) for run in each.runs.values()]))
+        parts += _made_by(each)
+    parts += [
+        f"Seed {seed} does not count: it was trained with other settings than the command's "
+        f"({', '.join(keys)})."
+        for seed, keys in each.others.items()
+    ]
+    return "\n\n".join(parts)
+
+
+def _single(run: Run) -> list[str]:
+    last = slice(-3, None)
+    unfinished = run.state != "finished"
+    end = f" (of {short(run.total_frames)}: unfinished)" if unfinished else ""
+    return [
+        f"{run.seed}",
+        ", ".join(number(value) for value in run.evaluations.values[last]),
+        ", ".join(short(frames) for frames in run.evaluations.frames[last]) + end,
+        "" if unfinished else number(run.score()),
+        duration(run.seconds),
+    ]
+
+
+def _made_by(each: Result) -> list[str]:
+    """Which code trained the seeds, and on which machine; those that have it in common together."""
+    seeds: dict[str, list[str]] = {}
+    for job in each.jobs:
+        if job.seed in each.runs:
+            parts = list(dict.fromkeys(map(_session, sessions(job)))) or ["not known"]
+            seeds.setdefault("; then ".join(parts), []).append(str(job.seed))
+    return [f"Seed{'s' * (len(s) > 1)} {', '.join(s)}: {text}." for text, s in seeds.items()]
+
+
+def _session(session: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {value}" for name, value in session["versions"].items())
+    count = session["at_once"]
+    runs = f"{count} runs at a time" if count > 1 else "one run at a time"
+    return (
+        f"commit {session['commit']}, {runs} on {session['cores']} cores of {session['cpu']}, "
+        f"{versions}"
+    )
+
+
+def sources(results: Sequence[Result]) -> str:
+    """Where what was published is from."""
+    cited = dict.fromkeys(anchor for each in results for anchor in each.anchors)
+    lines = {f"- {a.source}: {a.of}. {a.citation}." for a in cited}
+    return "\n".join(["## Published scores", "", *sorted(lines)]) if lines else ""

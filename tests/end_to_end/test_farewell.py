@@ -1,0 +1,74 @@
+"""What a run says last: where to look."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from running import TINY, train
+
+from trainers import evaluate
+from trainers import run as run_module
+from trainers.checkpoint import load
+
+RUN = Path("run")
+WITH_REPORT = (*TINY, "report.interval_s=1e6", "run_dir=run")
+
+Capture = pytest.CaptureFixture[str]
+
+
+def said_last(capfd: Capture) -> list[str]:
+    """What follows the line that says where the run ended."""
+    lines = capfd.readouterr().err.splitlines()
+    (end,) = [number for number, line in enumerate(lines) if line.startswith("ended at frame")]
+    return lines[end + 1 :]
+
+
+def test_report_best_policy_and_a_command_that_works(capfd: Capture) -> None:
+    pytest.importorskip("av")
+    assert train(*WITH_REPORT) == 0
+    report, best, film = said_last(capfd)
+    assert report == "report: run/report.html"
+    assert (RUN / "report.html").is_file()
+    kept = load(RUN / "best")
+    value, frame = kept["eval/episode_return"], kept["frames"]
+    assert best == f"best policy: run/best (return {value:.1f} at frame {frame})"
+    assert film == "film: python scripts/evaluate.py run_dir=run video=true"
+    assert evaluate.main(film.split()[3:]) == 0
+    assert (RUN / json.loads((RUN / "evaluation-best.json").read_text())["video"]).is_file()
+
+
+def test_only_what_is_there(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "find_spec", lambda name: None)
+    off = ("checkpoint.best=false", "plugins=[my_plugin]", "total_frames=50")
+    assert train(*TINY, *off, "run_dir=run") == 0  # TINY makes no report
+    (evaluation,) = said_last(capfd)
+    command = "python scripts/evaluate.py run_dir=run which=latest plugins=[my_plugin]"
+    assert evaluation == f"evaluation: {command}"
+    assert evaluate.main(command.split()[2:]) == 0
+
+
+def test_a_report_of_another_day_is_not_meant(capfd: Capture) -> None:
+    RUN.mkdir()
+    (RUN / "report.html").write_text("old")
+    assert train(*TINY, "total_frames=50", "run_dir=run") == 0
+    assert not any("report" in line for line in said_last(capfd))
+
+
+def test_a_run_that_was_stopped_can_be_looked_at(
+    capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNAL", "SIGTERM")
+    monkeypatch.setenv("FRAME", "110")
+    assert train(*WITH_REPORT, "plugins=[my_plugin]", "hooks=[signal]") == 75
+    last = said_last(capfd)
+    assert [line.partition(":")[0] for line in last[:2]] == ["report", "best policy"]
+
+
+def test_a_best_policy_that_is_damaged_is_named_without_its_return(
+    finished: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "best").mkdir()
+    assert run_module._achieved(tmp_path / "best") == ""
+    assert run_module._achieved(finished / "best").startswith(" (return -")

@@ -1,0 +1,153 @@
+"""`scripts/results.py`: a list is trained, and becomes a page."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "results.py"
+TINY = (
+    "env.max_episode_steps=25 network.hidden=[16,16] log.interval=50 eval.interval=60 "
+    "eval.episodes=2 checkpoint.interval=64 algo.frames_per_batch=32 algo.minibatch_size=8 "
+    "algo.num_epochs=3"
+)
+ROW = f'- {{algo: ppo, env: Pendulum, frames: 160, seeds: 2, must: -1_000_000, more: "{TINY}"}}\n'
+LONG = ROW.replace("160", "1_000_000").replace("seeds: 2", "seeds: 1")
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.yaml").write_text(ROW + LONG)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), "--list", "list.yaml", "--out", "docs", *arguments]
+    return subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def results(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, output and complaints."""
+    process = start(*arguments)
+    try:
+        out, said = process.communicate(timeout=180)
+    finally:
+        process.kill()
+    return process.returncode, out, said
+
+
+def test_a_list_is_trained_once_and_becomes_a_page() -> None:
+    only = ("--only", "ppo-Pendulum-160")
+    code, out, said = results(*only, "--jobs", "2")
+    assert (code, out) == (0, "docs/results.md\n"), said
+    assert said.count(": started") == said.count(": finished at frame 160, return -") == 2
+    page = Path("docs/results.md").read_text()
+    assert "| [PPO Pendulum-v1](#ppo-pendulum-160) | 160 | 2 | -" in page
+    assert "| 0 of 1 | - | -1,000,000 |" in page
+    assert "Seeds 100, 101: commit " in page
+    assert Path("docs/results/ppo-Pendulum-160.png").is_file()
+    assert sorted(p.name for p in Path("runs/results/ppo-Pendulum-160").iterdir()) == [
+        *("seed100", "seed100.json", "seed100.log"),
+        *("seed101", "seed101.json", "seed101.log"),
+    ]
+
+    assert results(*only) == (0, "docs/results.md\n", "")  # nothing is left to do
+    assert Path("docs/results.md").read_text() == page
+
+    Path("runs").rename("elsewhere")
+    Path("docs/results.md").unlink()
+    assert results("--page") == (0, "docs/results.md\n", "")
+    assert Path("docs/results.md").read_text() == page
+    assert not Path("runs").exists()
+
+    changed = (ROW + LONG).replace("algo.num_epochs=3", "algo.num_epochs=2")
+    Path("list.yaml").write_text(changed)
+    code, _, said = results(*only, "--runs", "elsewhere/results")
+    assert code == 1
+    assert said.count("was trained with other settings than the command's (algo.num_epochs)") == 2
+    assert "Seed 101 does not count" in Path("docs/results.md").read_text()
+
+
+def test_a_signal_stops_it_with_checkpoints_and_a_page() -> None:
+    process = start("--only", "ppo-Pendulum-1M")
+    run_dir = Path("runs/results/ppo-Pendulum-1M/seed100")
+    try:
+        wait_for(run_dir / "metrics.jsonl")
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C
+        out, said = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 75, said
+    assert "Traceback" not in said
+    assert "ppo-Pendulum-1M seed 100: stopped at frame" in said
+    assert any((run_dir / "checkpoints").iterdir())
+    assert out == "docs/results.md\n"
+    assert "| 0 of 1 | - |" in Path("docs/results.md").read_text()
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"no {path}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("results_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--only", "ppo-Pendulum-16"], '--only: got "ppo-Pendulum-16", expected any of ppo-Pen'),
+        (["--only", ""], '--only: got "", expected any of'),
+        (["--jobs", "0"], "argument --jobs: got '0', expected a whole number from 1 on"),
+        (["--frames", "3"], "unrecognized arguments: --frames"),
+        (["--list", "nowhere"], '--list: got "nowhere", expected a list of rows in YAML'),
+        (["--list", "bad.yaml"], 'bad.yaml: row 1: algo: got "sacc", expected one of'),
+        (["--out", "file"], '--out: got "file/results", expected a directory that can be written'),
+        (["--out", "taken"], '--out: got "taken/results.md", expected a file; there is a'),
+        (["--out", "/proc/x"], '--out: got "/proc/x/results", expected a directory that can be'),
+        (["--runs", "file/x"], '--runs: got "file/x", expected a directory that can be written to'),
+    ],
+)
+def test_wrong_input_is_a_line_and_trains_nothing(
+    script: Any, argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bad.yaml").write_text(ROW.replace("ppo", "sacc"))
+    Path("file").touch()
+    Path("taken/results.md").mkdir(parents=True)
+    usual = {"--list": "list.yaml", "--out": "docs"}
+    given = dict(zip(argv[::2], argv[1::2], strict=True))
+    try:
+        code = script.main([part for pair in (usual | given).items() for part in pair])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (message,) = said.err.splitlines()
+    assert expected in message
+    assert not list(Path().rglob("metrics.jsonl"))

@@ -104,7 +104,7 @@ def stochastic_actor(
     It samples unless TorchRL's exploration type says otherwise. A Gaussian is neither squashed nor
     clipped here: the environments clip, and the log-probability stays that of what was drawn.
     """
-    trunks = [] if trunk is None else [trunk]
+    trunks: list[Any] = [] if trunk is None else [trunk]
     return ProbabilisticTensorDictSequential(*trunks, *_stochastic_modules(net, in_keys, spec))
 
 
@@ -229,7 +229,7 @@ class TanhNormalActor(ProbabilisticActor):
         # log(1 - tanh(x)^2), written so that it does not cancel where tanh saturates.
         log_slope = 2.0 * (math.log(2.0) - before - nn.functional.softplus(-2.0 * before))
         each = -0.5 * noise.square() - std.log() - log_slope - _HALF_LOG_TAU
-        if not isinstance(self.half_range, float):
+        if isinstance(self.half_range, Tensor):
             each = each - self.half_range.log()
         action = self.in_bounds(before.tanh().clamp(-BELOW_ONE, BELOW_ONE))
         return action, each.sum(-1)

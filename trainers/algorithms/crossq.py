@@ -40,7 +40,7 @@ def make_agent(
     device = action_spec.device
     norm = partial(BatchRenorm, momentum=config.renorm_momentum, warm_up=config.renorm_warm_up)
     widths = (network.hidden, network.activation)
-    actor = RenormActor(num_observations, action_spec, *widths, norm=norm)
+    actor: Any = RenormActor(num_observations, action_spec, *widths, norm=norm)
     wide = replace(network, hidden=config.critic_hidden or network.hidden)
     sizes = (num_observations, action_spec.shape[-1])
     critics = make_critics(sizes, wide, config.num_critics, None, device, norm=norm)

@@ -5,6 +5,7 @@ Christodoulou 2019, "Soft Actor-Critic for Discrete Action Settings", https://ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -25,7 +26,7 @@ def make_agent(
 ) -> Agent:
     """A categorical policy and critics with a value for every action, all of the same widths."""
     device, widths = action_spec.device, (network.hidden, network.activation)
-    actor = CategoricalActor(num_observations, action_spec, *widths).to(device)
+    actor: Any = CategoricalActor(num_observations, action_spec, *widths).to(device)
     critics = [
         ValueOperator(
             StateValue(num_observations, *widths, action_spec.n).to(device),
@@ -43,7 +44,7 @@ def make_agent(
 
 def make_loss(
     actor: CategoricalActor,
-    critics: list[nn.Module],
+    critics: Sequence[nn.Module],
     config: DiscreteSACConfig,
     loss_class: Any = DiscreteSACLoss,
 ) -> Any:

@@ -34,7 +34,7 @@ def make_agent(
 ) -> Agent:
     """A squashed Gaussian and critics, all of the same widths."""
     device = action_spec.device
-    actor = TanhNormalActor(num_observations, action_spec, network.hidden, network.activation)
+    actor: Any = TanhNormalActor(num_observations, action_spec, network.hidden, network.activation)
     sizes = (num_observations, action_spec.shape[-1])
     critics = make_critics(sizes, network, config.num_critics, config.critic, device)
     with chosen_loss(config.loss_module, SplitREDQLoss, REDQLoss) as loss_class:

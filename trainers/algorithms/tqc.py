@@ -27,7 +27,7 @@ def make_agent(
 ) -> Agent:
     """A squashed Gaussian and critics with several quantiles each, all of the same widths."""
     device = action_spec.device
-    actor = TanhNormalActor(num_observations, action_spec, network.hidden, network.activation)
+    actor: Any = TanhNormalActor(num_observations, action_spec, network.hidden, network.activation)
     sizes = (num_observations, action_spec.shape[-1])
     critics = make_critics(
         sizes, network, config.num_critics, None, device, num_outputs=config.num_quantiles

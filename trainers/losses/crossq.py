@@ -37,7 +37,7 @@ class SplitCrossQLoss(InParts, CrossQLoss):
         following: Any = data["next"]
         with torch.no_grad(), frozen(self.actor_network):
             action, log_prob = drawn(self.actor_network, following)
-        states = {
+        states: Any = {
             key: torch.cat([data[key], following[key]])
             for key in self.qvalue_network.in_keys
             if key != self.tensor_keys.action

@@ -90,6 +90,11 @@ class Replay:
         """What is stored, not copied."""
         return self.buffer.storage[:]
 
+    @property
+    def memory(self) -> Any:
+        """The same, and the slots that nothing is stored in yet: nothing has to be cut out."""
+        return self.buffer.storage._storage  # type: ignore[attr-defined]  # a tensor storage's
+
     def starts(self, steps: int) -> int:
         """How many frames have ``steps - 1`` others of their environment after them."""
         return max(0, len(self.buffer) - (steps - 1) * self._num_envs)

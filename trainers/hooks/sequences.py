@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDictBase
 
 from trainers.hooks.replay import Replay
+from trainers.tensordicts import tensordict_of
 from trainers.trainer import Trainer
 
 
@@ -45,7 +46,7 @@ class NStepReturns:
         self.reward_key, self.done_key = reward_key, done_key
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
-        following = self.replay.frames["next"]
+        following = self.replay.memory["next"]
         path, stored = self.replay.following(batch["index"].to(following.device), self.steps)
         done = following[self.done_key][path].squeeze(-1)
         ended_before = done.cumsum(-1) - done.long() > 0
@@ -54,7 +55,8 @@ class NStepReturns:
         discounts = self.discounts.to(reward.device)
         steps = used.sum(-1, keepdim=True)
         last = path.gather(-1, steps - 1).squeeze(-1)
-        batch["next"] = following[last].to(batch.device)
+        taken = {key: values[last] for key, values in following.items()}
+        batch["next"] = tensordict_of(taken, last.shape, following.device).to(batch.device)
         returns = torch.where(used, discounts * reward, 0.0).sum(-1, keepdim=True)
         batch["next", self.reward_key] = returns.to(batch["action"].device)
         batch["steps_to_next_obs"] = steps.to(batch["action"].device)

@@ -65,7 +65,7 @@ def run_episodes(
         observation = envs.reset(seeds[: envs.num_envs])
         while any(e is not None for e in running):
             if deterministic and getattr(policy, "acts_in_numpy", False):
-                action: Any = policy.act(observation, None)
+                action = policy.act(observation, None)  # type: ignore[operator]  # it can
             else:
                 tensor = torch.from_numpy(observation).to(device)
                 data = TensorDict({"observation": tensor}, [envs.num_envs])

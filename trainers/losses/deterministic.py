@@ -30,7 +30,7 @@ def critics_part(loss: Any, batch: TensorDictBase) -> TensorDictBase:
         weights = loss._maybe_get_priority_weight(batch)
         for index, each in enumerate(values):
             error = distance_loss(each, target, loss.loss_function)
-            losses[f"qvalue_{index}"] = loss._reduce_loss(error, tensordict=batch, weights=weights)
+            losses[f"qvalue_{index}"] = loss._reduce_loss(error, weights=weights)
     return tensordict_of(losses)
 
 

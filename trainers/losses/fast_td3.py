@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -121,8 +121,8 @@ class _Lean:
         """What the target policy is taken to do."""
         return action
 
-    def _pass(self, kind: type[_PassKind], rows: int) -> tuple[_PassKind, Any]:
-        """Memory for a pass, and numpy or torch."""
+    def _pass(self, kind: Any, rows: int) -> tuple[Any, Any]:
+        """Memory for a pass of this kind, and numpy or torch."""
         layers = self._layers
         addresses = [tensor.data_ptr() for network in layers for tensor in network]
         passes = self._passes.get(kind)
@@ -215,9 +215,6 @@ class _Pass:
         self.free = True
         (weight,) = weights
         return self.gradients.times(weight)
-
-
-_PassKind = TypeVar("_PassKind", bound=_Pass)
 
 
 class _CriticsPass(_Pass):

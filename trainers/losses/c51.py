@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -51,7 +51,8 @@ class LeanC51Loss(DistributionalDQNLoss):
 
     def _log_p(self, data: TensorDictBase, parameters: Any) -> Tensor:
         """Of all atoms and actions, ``[B, num_atoms, num_actions]``."""
-        *modules, _ = self.value_network.module  # the last one picks an action
+        network: Any = self.value_network
+        *modules, _ = network.module  # the last one picks an action
         with parameters.to_module(self.value_network, preserve_module_state=False):
             asked = data.select(*self.value_network.in_keys)
             for module in modules:
@@ -63,7 +64,7 @@ class LeanC51Loss(DistributionalDQNLoss):
 
         The next action is the network's, its distribution the target's, as in double Q-learning.
         """
-        keys, following = self.tensor_keys, data["next"]
+        keys, following = self.tensor_keys, cast(TensorDictBase, data["next"])
         p = self._log_p(following, self.value_network_params).exp()
         best = (p * support.unsqueeze(-1)).sum(-2).argmax(-1)
         p = _of(self._log_p(following, self.target_value_network_params).exp(), best)

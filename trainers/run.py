@@ -262,7 +262,7 @@ def _achieved(best: Path) -> str:
         state = load_plain(best)
     except CheckpointError:
         return ""
-    return f" (return {state['eval/episode_return']:.1f} at frame {state['frames']})"
+    return f" (return {state['eval/episode_return']:.6g} at frame {state['frames']})"
 
 
 @contextmanager

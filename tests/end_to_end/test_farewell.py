@@ -33,7 +33,7 @@ def test_report_best_policy_and_a_command_that_works(capfd: Capture) -> None:
     assert (RUN / "report.html").is_file()
     kept = load(RUN / "best")
     value, frame = kept["eval/episode_return"], kept["frames"]
-    assert best == f"best policy: run/best (return {value:.1f} at frame {frame})"
+    assert best == f"best policy: run/best (return {value:.6g} at frame {frame})"
     assert film == "film: python scripts/evaluate.py run_dir=run video=true"
     assert evaluate.main(film.split()[3:]) == 0
     assert (RUN / json.loads((RUN / "evaluation-best.json").read_text())["video"]).is_file()

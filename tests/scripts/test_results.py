@@ -20,8 +20,11 @@ TINY = (
     "eval.episodes=2 checkpoint.interval=64 algo.frames_per_batch=32 algo.minibatch_size=8 "
     "algo.num_epochs=3"
 )
-ROW = f'- {{algo: ppo, env: Pendulum, frames: 160, seeds: 2, must: -1_000_000, more: "{TINY}"}}\n'
-LONG = ROW.replace("160", "1_000_000").replace("seeds: 2", "seeds: 1")
+ROW = f'- {{algo: ppo, env: Pendulum, frames: 160, seeds: 1, must: -1_000_000, more: "{TINY}"}}\n'
+LONG = ROW.replace("160", "1_000_000")
+LAST = "ppo-Pendulum-1M"
+
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
@@ -30,42 +33,34 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("list.yaml").write_text(ROW + LONG)
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(SCRIPT), "--list", "list.yaml", "--out", "docs", *arguments]
-    return subprocess.Popen(
-        command,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture(scope="module")
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("results_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def results(*arguments: str) -> tuple[int, str, str]:
-    """Exit code, output and complaints."""
-    process = start(*arguments)
-    try:
-        out, said = process.communicate(timeout=180)
-    finally:
-        process.kill()
-    return process.returncode, out, said
+def test_a_list_is_trained_once_and_becomes_a_page(script: Any, capsys: Capture) -> None:
+    def results(*arguments: str) -> tuple[int, str, str]:
+        code = script.main(["--list", "list.yaml", "--out", "docs", *arguments])
+        return (code, *capsys.readouterr())
 
-
-def test_a_list_is_trained_once_and_becomes_a_page() -> None:
     only = ("--only", "ppo-Pendulum-160")
-    code, out, said = results(*only, "--jobs", "2")
+    code, out, said = results(*only)
     assert (code, out) == (0, "docs/results.md\n"), said
-    assert said.count(": started") == said.count(": finished at frame 160, return -") == 2
+    started, finished = said.splitlines()
+    assert started == "ppo-Pendulum-160 seed 100: started"
+    assert finished.startswith("ppo-Pendulum-160 seed 100: finished at frame 160, return -")
     page = Path("docs/results.md").read_text()
-    assert "| [PPO Pendulum-v1](#ppo-pendulum-160) | 160 | 2 | -" in page
+    assert "| [PPO Pendulum-v1](#ppo-pendulum-160) | 160 | 1 | -" in page
     assert "| 0 of 1 | - | -1,000,000 |" in page
-    assert "Seeds 100, 101: commit " in page
+    assert "\nSeed 100: commit " in page
     assert Path("docs/results/ppo-Pendulum-160.png").is_file()
-    assert sorted(p.name for p in Path("runs/results/ppo-Pendulum-160").iterdir()) == [
-        *("seed100", "seed100.json", "seed100.log"),
-        *("seed101", "seed101.json", "seed101.log"),
-    ]
+    left = sorted(path.name for path in Path("runs/results/ppo-Pendulum-160").iterdir())
+    assert left == ["seed100", "seed100.json", "seed100.log"]
 
     assert results(*only) == (0, "docs/results.md\n", "")  # nothing is left to do
     assert Path("docs/results.md").read_text() == page
@@ -80,13 +75,21 @@ def test_a_list_is_trained_once_and_becomes_a_page() -> None:
     Path("list.yaml").write_text(changed)
     code, _, said = results(*only, "--runs", "elsewhere/results")
     assert code == 1
-    assert said.count("was trained with other settings than the command's (algo.num_epochs)") == 2
-    assert "Seed 101 does not count" in Path("docs/results.md").read_text()
+    assert said.startswith("ppo-Pendulum-160 seed 100: left as it is, since elsewhere/results/")
+    assert said.endswith("than the command's (algo.num_epochs); take it away to train it anew\n")
+    assert "Seed 100 does not count" in Path("docs/results.md").read_text()
 
 
 def test_a_signal_stops_it_with_checkpoints_and_a_page() -> None:
-    process = start("--only", "ppo-Pendulum-1M")
-    run_dir = Path("runs/results/ppo-Pendulum-1M/seed100")
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--list", "list.yaml", "--out", "docs", "--only", LAST],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    run_dir = Path(f"runs/results/{LAST}/seed100")
     try:
         wait_for(run_dir / "metrics.jsonl")
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C
@@ -108,16 +111,6 @@ def wait_for(path: Path, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("results_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
@@ -134,7 +127,7 @@ def script() -> Any:
     ],
 )
 def test_wrong_input_is_a_line_and_trains_nothing(
-    script: Any, argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+    script: Any, argv: list[str], expected: str, capsys: Capture
 ) -> None:
     Path("bad.yaml").write_text(ROW.replace("ppo", "sacc"))
     Path("file").touch()

@@ -45,7 +45,7 @@ class NormalizeAdvantage:
     name = "normalize_advantage"
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
-        advantage = rollout["advantage"]
+        advantage: Any = rollout["advantage"]
         if advantage.numel() > 1:
             std = advantage.std().clamp_min(torch.finfo(advantage.dtype).resolution)
             rollout["advantage"] = (advantage - advantage.mean()) / std

@@ -36,13 +36,13 @@ class WholeEpisodes:
 
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
-        self._open: list[TensorDictBase] = []  # what there is of each environment's episode
+        self._open: list[Any] = []  # rollouts: what there is of each environment's episode
         self._skipped: list[bool] = []  # it is cut short
         self._resumed = False
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> TensorDictBase:
         # Whether an episode was a success may be reported from some later rollout on.
-        frames = rollout.exclude(("next", "success"))
+        frames: Any = rollout.exclude(("next", "success"))
         frames = frames.reshape(-1, frames.batch_size[-1])
         restarted = self._resumed and not resumed_exactly(trainer.collector)
         self._resumed = False
@@ -51,13 +51,13 @@ class WholeEpisodes:
             cut = getattr(trainer.collector, "cuts_first", None) if first else None
             self._skipped = [False] * len(frames) if cut is None else cut.tolist()
             self._open = [each[:0] for each in frames]
-        ended = torch.cat([self._ended(env, new) for env, new in enumerate(frames)])
+        ended: Any = torch.cat([self._ended(env, new) for env, new in enumerate(frames)])
         reward, done = (ended["next", key].squeeze(-1) for key in ("reward", "done"))
         returns = discounted_sum(reward, self.gamma * ~done)  # which ends where an episode does
         return ended.set("advantage", returns.unsqueeze(-1))
 
-    def _ended(self, env: int, new: TensorDictBase) -> TensorDictBase:
-        frames = torch.cat([self._open[env], new])
+    def _ended(self, env: int, new: Any) -> Any:
+        frames: Any = torch.cat([self._open[env], new])
         ends = frames["next", "done"].squeeze(-1).nonzero().flatten().tolist()
         begin, end = 0, ends[-1] + 1 if ends else 0
         if ends and self._skipped[env]:

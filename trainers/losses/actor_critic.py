@@ -114,7 +114,8 @@ class NumpyActorCritic:
         entries: dict[Any, Any] = dict(tensordict.items())  # where a look takes a fifth of the time
 
         def entry(key: Any) -> Array:
-            array = (entries[key] if key in entries else tensordict[key]).numpy()
+            tensor: Any = entries[key] if key in entries else tensordict[key]
+            array = tensor.numpy()
             return array if len(shape) == 1 else array.reshape(-1, *array.shape[len(shape) :])
 
         advantage = tensordict.get(keys.advantage, None)

@@ -61,7 +61,7 @@ class Phase:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self.loss = loss
-        self.compute = loss if part is None else part
+        self.part = part
         self.optimizers = optimizers
         self.every = every
         self.keeps_loss = True  # in its state: the first of the phases that share one does
@@ -72,6 +72,10 @@ class Phase:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 yield from group["params"]
+
+    def compute(self, batch: TensorDictBase) -> TensorDictBase:
+        """The losses of this phase."""
+        return (self.part or self.loss)(batch)
 
     def is_under_way(self, trainer: Trainer) -> bool:
         """Condition for ``register_hook(when=...)``, where hooks fire for every phase."""

@@ -113,12 +113,12 @@ def test_the_timetable(make: Any) -> None:
     assert [line.split() for line in str(make(tiny_ppo(algo=algo))).splitlines()[1:]] == [
         ["setup", "weight_sync"],
         ["post_collect", "-"],
-        ["pre_epoch", "target_kl,", "scale_reward", "(conditional),", "advantage", "(conditional)"],
+        ["pre_epoch", "scale_reward", "(conditional),", "advantage", "(conditional),", "target_kl"],
         ["process_optim_batch", "minibatches,", "anneal_lr_0"],
         ["post_loss", "-"],
         ["post_backward", "clip_grad_norm"],
-        ["post_optim", "target_kl,", "clip_grad_norm,", "adapt_beta"],
-        ["post_steps", "adapt_beta,", "update_normalizer,", "weight_sync"],
+        ["post_optim", "clip_grad_norm,", "target_kl,", "adapt_beta"],
+        ["post_steps", "update_normalizer,", "weight_sync,", "adapt_beta"],
         ["checkpoint", "-"],
         ["shutdown", "-"],
     ]  # fmt: skip

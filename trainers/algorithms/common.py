@@ -111,11 +111,11 @@ def keeping_settings(
         for name, buffer in loss.named_buffers()
         if name.split(".")[-1] in names
     ]
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    rates = [group["initial_lr"] for group in groups]
+    rates = [group["initial_lr"] for each in optimizers for group in each.param_groups]
     yield
     for buffer, value in settings:
         buffer.copy_(value)
+    groups = [group for each in optimizers for group in each.param_groups]  # others, after a load
     for group, rate in zip(groups, rates, strict=True):
         if group.get("initial_lr") != rate:  # else a schedule has brought it where it is
             group["lr"] = group["initial_lr"] = rate

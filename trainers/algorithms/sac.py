@@ -37,7 +37,8 @@ def make_agent(
     """A squashed Gaussian and critics, all of the same widths."""
     device = action_spec.device
     widths = (network.hidden, network.activation)
-    actor: Any = TanhNormalActor(num_observations, action_spec, *widths).to(device)
+    actor = TanhNormalActor(num_observations, action_spec, *widths)
+    actor.to(device)
     sizes = (num_observations, action_spec.shape[-1])
     critics = make_critics(sizes, network, config.num_critics, config.critic, device)
     value = None

@@ -135,6 +135,26 @@ def test_ours_trains_as_torchrl_s_would(make: Any, name: str) -> None:
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
 
 
+def test_keywords_of_crossq_reach_its_networks(make: Any) -> None:
+    algo = {"critic_hidden": [6], "renorm_momentum": 0.3, "renorm_warm_up": 7, "num_critics": 3}
+    loss = sac_loss(make(tiny("crossq", algo | {"loss_function": "l1"})))
+    stacked = loss.qvalue_network_params["module", "net"]
+    assert stacked["1", "weight"].shape == (3, 6, 3 + 1)  # after a layer of normalisation
+    norms = [m for m in loss.actor_network.modules() if isinstance(m, BatchRenorm)]
+    norms += [m for m in loss.qvalue_network.modules() if isinstance(m, BatchRenorm)]
+    assert [len(m.weight) for m in norms] == [3, 8, 4, 6]
+    assert {(m.momentum, m.warm_up, m.eps) for m in norms} == {(0.3, 7, 1e-3)}
+    assert loss.loss_function == "l1"
+
+
+def test_keywords_of_redq_reach_its_loss(make: Any) -> None:
+    algo = {"num_critics": 5, "subset_size": 4, "loss_function": "smooth_l1", "tau": 0.1}
+    trainer = make(tiny("redq", algo))
+    loss = sac_loss(trainer)
+    assert (loss.num_qvalue_nets, loss.sub_sample_len, loss.loss_function) == (5, 4, "smooth_l1")
+    assert owner(trainer, TargetUpdate).tau == 0.1
+
+
 @delayed
 def test_what_a_loss_cannot_do_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"expected 1 with this loss; .*no part of its own"):

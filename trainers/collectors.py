@@ -40,7 +40,7 @@ class GymCollector:
         policy: called on a TensorDict with ``observation`` ``[num_envs, n]``; writes ``action``,
             and whatever a loss wants to know of it later. It is asked in numpy where it says
             ``acts_in_numpy``; where it has ``begin_episodes`` it is told which environments do, and
-            its ``exploration_state`` is saved (:class:`~trainers.noise.OrnsteinUhlenbeck`).
+            its ``exploration_state`` is saved (:class:`~trainers.exploration.OrnsteinUhlenbeck`).
         seed: every episode is reset with a seed made from this one.
         frames_per_batch: frames of a rollout over all environments; default one from each.
         init_random_frames: so many frames are collected with uniformly random actions first.

@@ -26,10 +26,10 @@ from trainers.acting import NumpyPolicy
 from trainers.algorithms import ddpg, td3
 from trainers.build import ALGORITHMS, build
 from trainers.config import ConfigError, DDPGConfig, TD3Config, TrainConfig
+from trainers.exploration import GaussianNoise, OrnsteinUhlenbeck
 from trainers.hooks import LogLosses, PrioritizedReplay, Replay, TargetUpdate
 from trainers.losses.fast_td3 import FastDDPGLoss, FastTD3Loss
 from trainers.networks import StateActionValue, TanhActor, critic_ensemble
-from trainers.noise import GaussianNoise, OrnsteinUhlenbeck
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 

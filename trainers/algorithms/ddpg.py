@@ -24,10 +24,10 @@ from trainers.algorithms.common import (
 )
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer, make_estimator
 from trainers.config import ConfigError, DDPGConfig, NetworkConfig
+from trainers.exploration import GaussianNoise, OrnsteinUhlenbeck
 from trainers.losses.deterministic import actor_part, critics_part
 from trainers.losses.fast_td3 import FastDDPGLoss, FastTD3Loss, fits
 from trainers.networks import ActingPolicy, TanhActor, make_critics
-from trainers.noise import GaussianNoise, OrnsteinUhlenbeck
 from trainers.phases import Phase
 
 

@@ -20,10 +20,10 @@ from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
 from trainers.algorithms.max_entropy import SETTINGS, common_keywords, completed, one_adam
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
 from trainers.config import NetworkConfig, SACConfig
+from trainers.exploration import GaussianNoise
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.sac import CriticwiseSACLoss
 from trainers.networks import ActingPolicy, StateValue, TanhNormalActor, make_critics
-from trainers.noise import GaussianNoise
 
 
 def make_agent(

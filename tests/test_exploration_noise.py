@@ -17,8 +17,8 @@ from torchrl.data import Bounded
 from trainers.acting import NumpyPolicy, in_numpy
 from trainers.collectors import GymCollector
 from trainers.envs import Envs
+from trainers.exploration import GaussianNoise, OrnsteinUhlenbeck
 from trainers.networks import ActingPolicy, TanhActor, TanhNormalActor
-from trainers.noise import GaussianNoise, OrnsteinUhlenbeck
 
 UNIT = Bounded(-1.0, 1.0, (2,))
 WIDE = Bounded(torch.tensor([-2.0, 0.0]), torch.tensor([4.0, 0.5]), (2,))

@@ -47,6 +47,8 @@ SMALL: dict[str, Any] = {
     "init_random_frames": 32,
     "minibatch_size": 8,
     "num_epochs": 2,
+    "v_min": -100.0,
+    "v_max": 100.0,
 }
 TASKS = ("Pendulum-v1", "CartPole-v1")  # the first one that an algorithm can act in
 

@@ -184,7 +184,7 @@ def test_the_guide_can_be_followed(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
     for left in (
-        *("runs/first/report.html", "runs/first/videos/evaluation-best.mp4"),
+        *("runs/first/best", "runs/first/videos/evaluation-best.mp4"),
         *("runs/second/best", "report/report.html", "my_policy/policy.pt2", "metrics.jsonl"),
     ):
         assert (tmp_path / left).exists(), left

@@ -103,7 +103,7 @@ algo=td3 algo.noise=gausian            | algo.noise: got "gausian" | did you mea
 algo=td3 algo.noise_theta=101          | algo.noise_theta: got 101.0 | at most 1 / algo.noise_dt=100
 algo=td3 algo.target_update=hard algo.policy_delay=1 | algo.target_update_interval: got 1 | above 1
 algo=td3 algo.alpha_init=1             | algo.alpha_init: got 1 | algo=sac
-algo=ddpg algo.policy_delay=2          | algo.policy_delay: got 2 | a key of algo=td3
+algo=ddpg algo.policy_delay=2          | algo.policy_delay: got 2 | a key of algo=
 algo=ddpg algo.num_critics=2           | algo.num_critics: got 2 | algo=td3
 algo.frames_per_batch=300 algo.buffer_size=256 | algo.buffer_size: got 256 | a rollout's 300 frames
 algo=ppo algo.clip_value=true algo.loss=kl | algo.clip_value: got true | only algo.loss=clip
@@ -121,10 +121,10 @@ algo=ppo algo.target_kl=0              | algo.target_kl: got 0  | above 0 or nul
 algo=discrete_sac algo.skip_done_states=true | algo.skip_done_states: got true | a key of algo=sac
 algo=discrete_sac algo.target_entropy_weight=2 | algo.target_entropy_weight | at most 1
 algo=tqc algo.top_quantiles_to_drop=25 | algo.top_quantiles_to_drop | below algo.num_quantiles=25
-algo=tqc algo.value_estimator=td1      | algo.value_estimator: got "td1" | a key of algo=crossq and
+algo=tqc algo.value_estimator=td1      | algo.value_estimator: got "td1" | a key of algo=
 algo=redq algo.subset_size=11          | algo.subset_size: got 11 | at most algo.num_critics=10
 algo=redq algo.policy_delay=0          | algo.policy_delay: got 0 | at least 1
-algo=crossq algo.tau=0.1               | algo.tau: got 0.1      | a key of algo=discrete_sac and
+algo=crossq algo.tau=0.1               | algo.tau: got 0.1      | a key of algo=
 algo=crossq algo.critic_hidden=[0]     | algo.critic_hidden     | at least 1
 algo=crossq algo.beta1=1               | algo.beta1: got 1      | below 1
 algo=dqn algo.epsilon_start=1.5        | algo.epsilon_start     | at least 0 and at most 1
@@ -132,7 +132,7 @@ algo=dqn algo.exploration_fraction=0   | algo.exploration_fraction | above 0 and
 algo=dqn algo.delay_value=false        | algo.double: got true  | no second network
 algo=dqn algo.dueling=true             | algo.dueling: got true | did you mean algo.duelling?
 algo=c51 algo.double=false             | algo.double: got false | a key of algo=dqn
-algo=c51 algo.value_estimator=td1      | algo.value_estimator   | a key of algo=dqn
+algo=c51 algo.value_estimator=td1      | algo.value_estimator   | a key of algo=
 algo=c51 algo.num_atoms=1              | algo.num_atoms: got 1  | at least 2
 algo=c51 algo.v_min=10                 | algo.v_min: got 10     | below algo.v_max=10
 algo=ppo collector.async=true           | collector.async: got true | learns from what its present

@@ -129,7 +129,7 @@ PRESETS = sorted(CONFIG_DIR.glob("preset/*.yaml"))
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
 def test_every_preset_is_found_and_loses_to_the_command_line(path: Path) -> None:
-    algo, env = path.stem.split("_")
+    algo, env = path.stem.rsplit("_", 1)
     line = [f"algo={algo}", f"env={env}"]
     preset = _read(f"preset/{path.name}")
     (config,) = preflight(line).configs

@@ -56,5 +56,5 @@ class AlgoConfig(Section):
             name for name, other in cls.known.items() if unknown in other.__dataclass_fields__
         ]
         if others:
-            return f"a key of algo={' and algo='.join(others)}"
+            return f"a key of algo={', '.join(others)}"
         return super()._suggest(unknown, data, known)

@@ -180,8 +180,8 @@ def test_ppo_has_a_graph_for_every_shape_of_a_minibatch(
 ) -> None:
     from trainers.losses.ppo import FastPPOLoss
 
-    monkeypatch.setattr(FastPPOLoss, "_is_usual", lambda *_: False)  # numpy is for the host
-    monkeypatch.setattr(FastPPOLoss, "_number", None)
+    monkeypatch.setattr(FastPPOLoss, "is_usual", lambda *_: False)  # numpy is for the host
+    monkeypatch.setattr(FastPPOLoss, "number", None)
     config = tiny_ppo(total_frames=17 * 6, algo={"frames_per_batch": 17, "minibatch_size": 9})
     plain = state(trained(config, captured=False))
     assert_same(state(trained(config)), plain)

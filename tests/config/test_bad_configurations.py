@@ -102,9 +102,9 @@ algo=td3 algo.noise_clip=-1            | algo.noise_clip: got -1 | at least 0
 algo=td3 algo.noise=gausian            | algo.noise: got "gausian" | did you mean gaussian?
 algo=td3 algo.noise_theta=101          | algo.noise_theta: got 101.0 | at most 1 / algo.noise_dt=100
 algo=td3 algo.target_update=hard algo.policy_delay=1 | algo.target_update_interval: got 1 | above 1
-algo=td3 algo.alpha_init=1             | algo.alpha_init: got 1 | algo=sac
+algo=td3 algo.alpha_init=1             | algo.alpha_init: got 1 | a key of algo=
 algo=ddpg algo.policy_delay=2          | algo.policy_delay: got 2 | a key of algo=
-algo=ddpg algo.num_critics=2           | algo.num_critics: got 2 | algo=td3
+algo=ddpg algo.num_critics=2           | algo.num_critics: got 2 | a key of algo=
 algo.frames_per_batch=300 algo.buffer_size=256 | algo.buffer_size: got 256 | a rollout's 300 frames
 algo=ppo algo.clip_value=true algo.loss=kl | algo.clip_value: got true | only algo.loss=clip
 algo=ppo algo.clip_schedule=linear algo.loss=plain | algo.clip_schedule: got "linear" | constant

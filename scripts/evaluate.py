@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """The exit code: 0 evaluated, 2 wrong input, 1 anything else."""
     try:
-        from trainers.evaluate import main as run_command_line
+        from trainers.policies.evaluate import main as run_command_line
 
         return run_command_line(sys.argv[1:])
     except KeyboardInterrupt:

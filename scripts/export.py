@@ -18,8 +18,8 @@ from pathlib import Path
 from trainers.config import ConfigError
 from trainers.config.arguments import from_arguments
 from trainers.config.export import ExportConfig, ExportError
-from trainers.policies import check_run, load_policy, locate_run
-from trainers.staging import staged
+from trainers.policies.policies import check_run, load_policy, locate_run
+from trainers.saving.staging import staged
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -44,7 +44,7 @@ def run(config: ExportConfig) -> int:
     run_dir, out = Path(config.run_dir), _directory(config)
     check_run(run_dir, config.which, config.plugins)
     with staged(out) as directory:
-        from trainers.export import export
+        from trainers.policies.export import export
 
         loaded = load_policy(run_dir, config.which, config.plugins)
         with closing(loaded.envs):

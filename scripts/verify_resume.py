@@ -36,7 +36,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """The exit code."""
     arguments = parse()
-    from trainers.verification import checked, run_killed, run_straight
+    from trainers.saving.verification import checked, run_killed, run_straight
 
     try:
         settings = checked(arguments.settings)
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _compare(straight: Path, killed: Path, kills: int) -> int:
-    from trainers.comparison import differences
+    from trainers.saving.comparison import differences
 
     found = differences(straight, killed)
     for component, differing in found.items():

@@ -31,7 +31,7 @@ from trainers.config import (
 )
 from trainers.hooks import LogEpisodes, LogLearningRates, LogLosses, LogScalar, WriteMetrics
 from trainers.metrics import Metrics, Stopwatch
-from trainers.segments import Rows
+from trainers.saving.segments import Rows
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 

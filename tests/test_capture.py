@@ -28,16 +28,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from trainers import arrays, backprop, capture, phases
-from trainers.acting import NumpyPolicy
+from trainers import arrays, capture, phases
 from trainers.build import build
 from trainers.capture import CapturedUpdates, Update, obstacle
 from trainers.config import TD3Config, TrainConfig
 from trainers.errors import NonFiniteError
 from trainers.hooks import Replay, TargetUpdate, gradients
 from trainers.losses import numpy_q
+from trainers.networks.acting import NumpyPolicy
+from trainers.optimization import backprop
 from trainers.phases import Phase
-from trainers.replay_buffer import UniformReplayBuffer
+from trainers.replay.buffer import UniformReplayBuffer
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 

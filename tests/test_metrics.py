@@ -9,8 +9,8 @@ import pytest
 import torch
 from helpers import assert_same
 
-from trainers import checkpoint
 from trainers.metrics import STATISTICS, Metrics, Stopwatch
+from trainers.saving import checkpoint
 
 
 @pytest.mark.parametrize("kind", ["tensors", "numbers", "both"])

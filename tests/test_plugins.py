@@ -17,7 +17,7 @@ from torchrl.objectives import SACLoss
 from trainers import plugins
 from trainers.build import build
 from trainers.config import ConfigError
-from trainers.envs import Envs
+from trainers.environments.envs import Envs
 from trainers.plugins import Registry, load_plugins
 
 MINE = '''
@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torchrl.objectives import SACLoss
 
-from trainers.networks import StateActionValue
+from trainers.networks.critics import StateActionValue
 from trainers.plugins import hooks, losses, networks, wrappers
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainers import checkpoint, seeding
+from trainers import seeding
+from trainers.saving import checkpoint
 
 
 def draw() -> tuple[float, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainers.algorithms.sac import SACTrainer
     from trainers.algorithms.td3 import TD3Trainer
     from trainers.algorithms.tqc import TQCTrainer
-    from trainers.collectors import GymCollector
+    from trainers.collection.collectors import GymCollector
     from trainers.config import (
         A2CConfig,
         C51Config,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         TQCConfig,
         TrainConfig,
     )
-    from trainers.envs import Envs
+    from trainers.environments.envs import Envs
     from trainers.errors import NonFiniteError
     from trainers.phases import Phase
     from trainers.stages import Stage
@@ -58,9 +58,9 @@ _HOMES = {
     "A2CConfig": "config",
     "A2CTrainer": "algorithms.a2c",
     "EnvConfig": "config",
-    "Envs": "envs",
+    "Envs": "environments.envs",
     "Epochs": "updates",
-    "GymCollector": "collectors",
+    "GymCollector": "collection.collectors",
     "NonFiniteError": "errors",
     "PPOConfig": "config",
     "PPOTrainer": "algorithms.ppo",

@@ -25,9 +25,9 @@ from trainers.algorithms.reinforce import REINFORCE
 from trainers.algorithms.sac import SAC
 from trainers.algorithms.td3 import TD3
 from trainers.algorithms.tqc import TQC
-from trainers.collectors import GymCollector
+from trainers.collection.collectors import GymCollector
 from trainers.config import ConfigError, TrainConfig
-from trainers.envs import Envs
+from trainers.environments.envs import Envs
 from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
 

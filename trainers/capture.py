@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from tensordict import TensorDictBase
 
-from trainers.optimizers import FlatAdam
+from trainers.optimization.optimizers import FlatAdam
 from trainers.phases import Phase
 from trainers.stages import Stage
 

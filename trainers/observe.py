@@ -10,7 +10,7 @@ from torchrl.data import Categorical
 
 from trainers.build import Built
 from trainers.config import LogConfig, TrainConfig
-from trainers.envs import Envs
+from trainers.environments.envs import Envs
 from trainers.hooks import (
     Checkpoint,
     EarlyStop,

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trainers.arrays import as_array, as_tensor, on_host
-from trainers.known_gradients import known_gradients
-from trainers.optimizers import FlatAdam, set_gradient
+from trainers.optimization.known_gradients import known_gradients
+from trainers.optimization.optimizers import FlatAdam, set_gradient
 
 if TYPE_CHECKING:
     from trainers.trainer import Trainer

@@ -136,8 +136,8 @@ def _finished(config: TrainConfig, run_dir: Path) -> str | None:
 
 def _early_stop(config: TrainConfig, checkpoint: Path) -> str | None:
     """Why the run is over at this checkpoint by what is configured now; None if it is not."""
-    from trainers.checkpoint import CheckpointError, load_plain
     from trainers.hooks import EarlyStop, WriteMetrics
+    from trainers.saving.checkpoint import CheckpointError, load_plain
 
     early_stop = EarlyStop(WriteMetrics([], interval=0), config.early_stop)
     try:
@@ -196,7 +196,7 @@ def _note_changes(config: TrainConfig, stored: Path) -> None:
 
 def _keep_evidence(error: NonFiniteError, trainer: Trainer, run_dir: Path) -> None:
     """What was not finite, in a directory of its own that is like a checkpoint."""
-    from trainers import checkpoint
+    from trainers.saving import checkpoint
 
     path = run_dir / "non_finite" / f"{trainer.frames:010d}-{trainer.updates:010d}"
     counters = {"frames": trainer.frames, "updates": trainer.updates}
@@ -211,7 +211,7 @@ def _keep_evidence(error: NonFiniteError, trainer: Trainer, run_dir: Path) -> No
 
 def _root(error: BaseException) -> str:
     """The innermost reason: tensordict wraps it in a picture of all networks."""
-    from trainers.checkpoint import CheckpointError
+    from trainers.saving.checkpoint import CheckpointError
 
     while error.__cause__ is not None and not isinstance(error, CheckpointError):
         error = error.__cause__
@@ -256,7 +256,7 @@ def _to_look_at(config: TrainConfig, run_dir: Path) -> Iterator[str]:
 
 
 def _achieved(best: Path) -> str:
-    from trainers.checkpoint import CheckpointError, load_plain
+    from trainers.saving.checkpoint import CheckpointError, load_plain
 
     try:
         state = load_plain(best)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensordict import TensorDictBase
 
-from trainers.restoring import Restored, restored
+from trainers.saving.restoring import Restored, restored
 from trainers.stages import Stage
 
 if TYPE_CHECKING:

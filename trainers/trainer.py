@@ -18,13 +18,14 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trainers import checkpoint, seeding
+from trainers import seeding
 from trainers.capture import CapturedUpdates, obstacle
+from trainers.collection.rollouts import check_shapes, check_values, rollout_from, rollout_state
 from trainers.errors import NonFiniteError
 from trainers.metrics import Metrics, Stopwatch
 from trainers.phases import Loss, Phase, total_norm
-from trainers.restoring import Restored, changed, copied, report, restored, surroundings
-from trainers.rollouts import check_shapes, check_values, rollout_from, rollout_state
+from trainers.saving import checkpoint
+from trainers.saving.restoring import Restored, changed, copied, report, restored, surroundings
 from trainers.stages import Stage
 from trainers.tensordicts import tensordict_of
 from trainers.timetable import Hook, Timetable, When
@@ -40,7 +41,7 @@ class Trainer:
 
     Args:
         collector: an iterable of rollouts (TensorDicts of frames, ``("next", ...)`` layout); a
-            TorchRL collector or :class:`~trainers.collectors.GymCollector`.
+            TorchRL collector or :class:`~trainers.collection.collectors.GymCollector`.
         loss_module: a TorchRL loss or any callable ``TensorDict -> TensorDict`` that returns scalar
             ``loss_*`` entries. With ``optimizer`` short for ``phases=[Phase(loss, optimizer)]``.
         optimizer: one torch optimizer, or several that step together.
@@ -386,7 +387,7 @@ class Trainer:
         ]
 
     def save(self, path: str | Path, previous: Path | None = None) -> None:
-        """Write a checkpoint directory; see :func:`trainers.checkpoint.save`.
+        """Write a checkpoint directory; see :func:`trainers.saving.checkpoint.save`.
 
         Raises:
             NonFiniteError: a parameter is not finite; nothing was written.

@@ -9,8 +9,8 @@ from common import per_second, read_settings
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 
-from trainers.replay_buffer import UniformReplayBuffer
-from trainers.samplers import Prioritized
+from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.samplers import Prioritized
 
 OBSERVATIONS, ACTIONS = 17, 6  # HalfCheetah's
 

@@ -20,7 +20,7 @@ from trainers.build import Built, build
 from trainers.config import CollectorConfig, ConfigError
 from trainers.hooks import Advantage
 from trainers.losses.a2c import FastA2CLoss
-from trainers.optimizers import FlatAdam
+from trainers.optimization.optimizers import FlatAdam
 from trainers.trainer import Trainer
 
 CARTPOLE = env_config("CartPole-v1")

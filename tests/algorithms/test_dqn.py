@@ -20,15 +20,15 @@ from torchrl.modules import EGreedyModule, QValueActor
 from torchrl.objectives import DistributionalDQNLoss, DQNLoss
 
 from trainers import plugins
-from trainers.acting import NumpyPolicy
 from trainers.algorithms.dqn import DQNTrainer
 from trainers.build import build
+from trainers.collection.exploration import EpsilonGreedy
 from trainers.config import ConfigError, DQNConfig, NetworkConfig
-from trainers.exploration import EpsilonGreedy
 from trainers.hooks import AnnealEpsilon, LogLosses, PrioritizedReplay, Replay, TargetUpdate
 from trainers.losses.c51 import FastC51Loss, LeanC51Loss
 from trainers.losses.dqn import FastDQNLoss, LeanDQNLoss
-from trainers.networks import mlp
+from trainers.networks.acting import NumpyPolicy
+from trainers.networks.mlps import mlp
 from trainers.trainer import Trainer
 
 TINY: dict[str, Any] = {"dqn": tiny_dqn, "c51": tiny_c51}

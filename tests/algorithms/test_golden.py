@@ -34,8 +34,8 @@ from torchrl.data import Categorical
 
 from trainers.build import ALGORITHMS, Built, build
 from trainers.config import AlgoConfig, NetworkConfig, TrainConfig
-from trainers.envs import Envs
-from trainers.restoring import surroundings
+from trainers.environments.envs import Envs
+from trainers.saving.restoring import surroundings
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATES = 20

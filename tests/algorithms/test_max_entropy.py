@@ -11,14 +11,15 @@ import torch
 from helpers import assert_same, env_config, owner, register_spaces, sac_loss, timeless, watched
 from kin import DELAYED, KIN, SLICED, env_id, tiny
 
-from trainers import checkpoint, seeding
-from trainers.acting import NumpyPolicy
+from trainers import seeding
 from trainers.algorithms.max_entropy import SETTINGS
-from trainers.batch_renorm import BatchRenorm
 from trainers.build import build
 from trainers.config import ConfigError
 from trainers.hooks import LogLosses, Replay, TargetUpdate
-from trainers.networks import ActingPolicy
+from trainers.networks.acting import NumpyPolicy
+from trainers.networks.actors import ActingPolicy
+from trainers.networks.batch_renorm import BatchRenorm
+from trainers.saving import checkpoint
 from trainers.trainer import Trainer
 
 kin = pytest.mark.parametrize("name", KIN)

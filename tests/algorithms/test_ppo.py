@@ -38,8 +38,7 @@ from trainers.algorithms.on_policy import make_networks
 from trainers.algorithms.ppo import LOSSES
 from trainers.build import Built, build
 from trainers.config import ConfigError, NetworkConfig
-from trainers.envs import Envs
-from trainers.episodes import run_episodes
+from trainers.environments.envs import Envs
 from trainers.hooks import (
     AdaptBeta,
     Advantage,
@@ -48,7 +47,8 @@ from trainers.hooks import (
     ScaleReward,
     UpdateNormalizer,
 )
-from trainers.normalization import RunningNorm
+from trainers.networks.normalization import RunningNorm
+from trainers.policies.episodes import run_episodes
 from trainers.trainer import Trainer
 
 loss_of = sac_loss  # the loss module of any trainer with one phase

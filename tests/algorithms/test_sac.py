@@ -30,8 +30,7 @@ from torchrl.envs import GymEnv
 from torchrl.objectives import HardUpdate, SACLoss, SoftUpdate, ValueEstimators
 from torchrl.objectives.value import TD0Estimator, TDLambdaEstimator
 
-from trainers import checkpoint, seeding
-from trainers.acting import NumpyPolicy
+from trainers import seeding
 from trainers.algorithms.sac import SACTrainer, make_loss, make_optimizer
 from trainers.build import Built, build
 from trainers.config import ConfigError, SACConfig
@@ -50,8 +49,11 @@ from trainers.hooks import (
 )
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.sac import CriticwiseSACLoss
-from trainers.networks import StateActionValue, TanhNormalActor, critic_ensemble
-from trainers.samplers import Prioritized
+from trainers.networks.acting import NumpyPolicy
+from trainers.networks.actors import TanhNormalActor
+from trainers.networks.critics import StateActionValue, critic_ensemble
+from trainers.replay.samplers import Prioritized
+from trainers.saving import checkpoint
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 from trainers.updates import UpdateRatio

@@ -22,14 +22,15 @@ from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.envs import GymEnv
 from torchrl.objectives import DDPGLoss, TD3Loss
 
-from trainers.acting import NumpyPolicy
 from trainers.algorithms import ddpg, td3
 from trainers.build import ALGORITHMS, build
+from trainers.collection.exploration import GaussianNoise, OrnsteinUhlenbeck
 from trainers.config import ConfigError, DDPGConfig, TD3Config, TrainConfig
-from trainers.exploration import GaussianNoise, OrnsteinUhlenbeck
 from trainers.hooks import LogLosses, PrioritizedReplay, Replay, TargetUpdate
 from trainers.losses.fast_td3 import FastDDPGLoss, FastTD3Loss
-from trainers.networks import StateActionValue, TanhActor, critic_ensemble
+from trainers.networks.acting import NumpyPolicy
+from trainers.networks.actors import TanhActor
+from trainers.networks.critics import StateActionValue, critic_ensemble
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 

@@ -15,10 +15,10 @@ import my_plugin
 import pytest
 from helpers import assert_same, flat
 
-from trainers.checkpoint import load
-from trainers.comparison import is_volatile
 from trainers.config.cli import main
 from trainers.hooks.checkpointing import checkpoints
+from trainers.saving.checkpoint import load
+from trainers.saving.comparison import is_volatile
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -12,7 +12,7 @@ import torch
 from helpers import assert_same
 from running import TINY, last_state, lines, names, parameters, seen_trainer, train
 
-from trainers import checkpoint
+from trainers.saving import checkpoint
 
 RUN = Path("run")
 MINE = ("plugins=[my_plugin]", "hooks=[spy]")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from running import TINY, train
 
-from trainers import evaluate
 from trainers import run as run_module
-from trainers.checkpoint import load
+from trainers.policies import evaluate
+from trainers.saving.checkpoint import load
 
 RUN = Path("run")
 WITH_REPORT = (*TINY, "report.interval_s=1e6", "run_dir=run")

@@ -9,8 +9,8 @@ from logs import points, tensorboard_points, wandb_files, wandb_lines
 from running import TINY, assert_equal_runs, forked, lines, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trainers import films
 from trainers.config import sections
+from trainers.policies import films
 
 av = pytest.importorskip("av")
 

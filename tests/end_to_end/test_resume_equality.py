@@ -13,8 +13,8 @@ import torch
 from helpers import flat
 from running import TINY, assert_equal_runs, forked, last_state, lines, names, script, train
 
-from trainers import checkpoint
-from trainers.segments import Rows
+from trainers.saving import checkpoint
+from trainers.saving.segments import Rows
 
 FOUR = ("env.num_envs=4", "algo.utd_ratio=10", "algo.init_random_frames=60", "total_frames=92")
 ASYNC = ("env.num_envs=2", "env.backend=async", "algo.frames_per_batch=8")

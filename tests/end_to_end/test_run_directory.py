@@ -11,8 +11,8 @@ import pytest
 import torch
 from running import TINY, assert_equal_runs, lines, names, script, train
 
-from trainers.checkpoint import load
 from trainers.config import load_config
+from trainers.saving.checkpoint import load
 
 EVALUATION = ["eval/episode_return", "eval/episode_return_std", "eval/episode_length"]
 ALWAYS = ["frames", "updates", "seconds", "time/frames_per_s", "time/updates_per_s"]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from helpers import assert_same, make_trainer, stub
 
-from trainers import checkpoint
 from trainers.hooks import Checkpoint
 from trainers.hooks.checkpointing import checkpoints, newest_valid
+from trainers.saving import checkpoint
 
 
 def test_the_last_ones_are_kept(tmp_path: Path) -> None:

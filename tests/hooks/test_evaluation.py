@@ -17,11 +17,12 @@ from tensordict import TensorDict, TensorDictBase
 from torch import nn
 from torchrl.envs.utils import ExplorationType, exploration_type
 
-from trainers import checkpoint, seeding
-from trainers.envs import Envs
-from trainers.episodes import run_episodes
+from trainers import seeding
+from trainers.environments.envs import Envs
 from trainers.errors import NonFiniteError
 from trainers.hooks import Evaluate
+from trainers.policies.episodes import run_episodes
+from trainers.saving import checkpoint
 from trainers.seeding import EVALUATION, episode_seed
 from trainers.timetable import every
 
@@ -158,7 +159,7 @@ def test_an_episode_without_end_is_told_of(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("trainers.episodes.ENDLESS", 3)
+    monkeypatch.setattr("trainers.policies.episodes.ENDLESS", 3)
     result(make({"kwargs": {"lengths": (3,)}}))
     assert caplog.messages == []
     result(make({"kwargs": {"lengths": (9,)}}, episodes=1))

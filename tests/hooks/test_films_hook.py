@@ -16,7 +16,7 @@ from torch import nn
 
 from trainers import seeding
 from trainers.config import EnvConfig
-from trainers.envs import Envs
+from trainers.environments.envs import Envs
 from trainers.hooks import Evaluate, FilmEvaluations
 from trainers.timetable import every
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
-from trainers import checkpoint
 from trainers.hooks import AnnealLR, ClipGradNorm, StepLRScheduler
+from trainers.saving import checkpoint
 
 
 def with_gradient(*values: float) -> nn.Parameter:

@@ -12,9 +12,9 @@ import torch
 from helpers import stub
 from tensordict import TensorDict
 
-from trainers import checkpoint
 from trainers.hooks import ScaleReward, UpdateNormalizer
-from trainers.normalization import RunningNorm
+from trainers.networks.normalization import RunningNorm
+from trainers.saving import checkpoint
 
 GAMMA = 0.9
 

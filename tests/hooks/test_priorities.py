@@ -12,9 +12,9 @@ from helpers import Rollouts, assert_same, stub
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 
-from trainers import checkpoint
 from trainers.hooks import PrioritizedReplay
-from trainers.samplers import Prioritized
+from trainers.replay.samplers import Prioritized
+from trainers.saving import checkpoint
 
 
 def make(

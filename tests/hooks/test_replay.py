@@ -13,8 +13,8 @@ from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
 from torchrl.envs import RewardScaling
 
-from trainers import checkpoint, segments
 from trainers.hooks import Replay
+from trainers.saving import checkpoint, segments
 from trainers.updates import UpdateRatio
 
 STORAGES = {

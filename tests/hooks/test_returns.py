@@ -12,8 +12,8 @@ import torch
 from helpers import stub
 from tensordict import TensorDict
 
-from trainers import checkpoint
 from trainers.hooks import WholeEpisodes
+from trainers.saving import checkpoint
 
 # Rewards of each environment, one frame a number; | ends an episode.
 STORY = [

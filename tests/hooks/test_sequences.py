@@ -13,8 +13,8 @@ from tensordict import TensorDict
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.envs import RewardScaling
 
-from trainers import checkpoint
 from trainers.hooks import NStepReturns, Replay, Slices
+from trainers.saving import checkpoint
 
 GAMMA = 0.9
 

@@ -15,7 +15,8 @@ from trainers.algorithms.sac import make_loss as make_sac_loss
 from trainers.build import build
 from trainers.config import SACConfig
 from trainers.hooks import StepUpdater, TargetUpdate
-from trainers.networks import StateActionValue, TanhNormalActor, critic_ensemble
+from trainers.networks.actors import TanhNormalActor
+from trainers.networks.critics import StateActionValue, critic_ensemble
 
 
 def make_loss(seed: int = 0) -> SACLoss:

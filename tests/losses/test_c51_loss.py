@@ -17,7 +17,7 @@ from trainers.algorithms.dqn import make_optimizer
 from trainers.config import C51Config
 from trainers.losses import c51
 from trainers.losses.c51 import FastC51Loss, LeanC51Loss
-from trainers.networks import QNetwork
+from trainers.networks.q_networks import QNetwork
 
 ACTIONS = 3
 

@@ -17,7 +17,7 @@ from trainers.algorithms.off_policy import make_target_update
 from trainers.config import DQNConfig
 from trainers.losses import dqn
 from trainers.losses.dqn import FastDQNLoss, LeanDQNLoss
-from trainers.networks import QNetwork
+from trainers.networks.q_networks import QNetwork
 
 OBSERVATIONS, ACTIONS, BATCH = 5, 3, 64
 

@@ -18,7 +18,8 @@ from trainers.algorithms.sac import make_loss, make_optimizer
 from trainers.config import SACConfig
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.sac import CriticwiseSACLoss
-from trainers.networks import StateActionValue, StateValue, TanhNormalActor, critic_ensemble
+from trainers.networks.actors import TanhNormalActor
+from trainers.networks.critics import StateActionValue, StateValue, critic_ensemble
 
 OBSERVATIONS, ACTIONS, BATCH = 5, 3, 64
 UNIT = ([-1.0] * ACTIONS, [1.0] * ACTIONS)

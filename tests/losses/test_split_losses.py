@@ -15,10 +15,11 @@ from torchrl.modules.distributions.utils import rsample_and_log_prob
 from torchrl.objectives import REDQLoss
 
 from trainers.algorithms import crossq, redq
-from trainers.batch_renorm import BatchRenorm, RenormActor, frozen
 from trainers.config import ConfigError, CrossQConfig, NetworkConfig, REDQConfig
 from trainers.losses.redq import SplitREDQLoss
-from trainers.networks import StateActionValue, TanhNormalActor, make_critics
+from trainers.networks.actors import TanhNormalActor
+from trainers.networks.batch_renorm import BatchRenorm, RenormActor, frozen
+from trainers.networks.critics import StateActionValue, make_critics
 
 pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
 

@@ -18,7 +18,8 @@ from trainers.algorithms.off_policy import make_target_update
 from trainers.config import DDPGConfig, TD3Config
 from trainers.losses.deterministic import actor_part, critics_part
 from trainers.losses.fast_td3 import FastDDPGLoss, FastTD3Loss, fits
-from trainers.networks import StateActionValue, TanhActor, critic_ensemble
+from trainers.networks.actors import TanhActor
+from trainers.networks.critics import StateActionValue, critic_ensemble
 
 OBSERVATIONS, ACTIONS, BATCH = 5, 3, 64
 UNIT = ([-1.0] * ACTIONS, [1.0] * ACTIONS)

@@ -15,7 +15,8 @@ from trainers.algorithms import discrete_sac, tqc
 from trainers.config import DiscreteSACConfig, NetworkConfig, TQCConfig
 from trainers.losses.discrete_sac import FastDiscreteSACLoss
 from trainers.losses.tqc import FastTQCLoss, quantile_huber
-from trainers.networks import CategoricalActor, StateValue, TanhNormalActor, make_critics
+from trainers.networks.actors import CategoricalActor, TanhNormalActor
+from trainers.networks.critics import StateValue, make_critics
 
 pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
 

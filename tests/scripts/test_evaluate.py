@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from helpers import env_config, tiny_ppo, tiny_sac
 
-from trainers import checkpoint, films
 from trainers.config import CheckpointConfig, EvalConfig, NetworkConfig, TrainConfig, save_config
-from trainers.evaluate import main
+from trainers.policies import films
+from trainers.policies.evaluate import main
 from trainers.run import run
+from trainers.saving import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "evaluate.py"

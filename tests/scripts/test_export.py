@@ -29,8 +29,8 @@ from kin import tiny
 from runs import likeliest, some_observations, trained
 from torch import nn
 
-from trainers import export
 from trainers.config import DDPGConfig, NetworkConfig, TD3Config
+from trainers.policies import export
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "export.py"
 HAS_ONNX = all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from torchrl.modules import DistributionalQValueActor
 from torchrl.objectives import DistributionalDQNLoss
 
-from trainers.acting import in_numpy
 from trainers.algorithms.common import DISCRETE, Algorithm, chosen_loss
 from trainers.algorithms.dqn import DQNTrainer, make_optimizer
 from trainers.algorithms.off_policy import Agent
+from trainers.collection.exploration import EpsilonGreedy
 from trainers.config import C51Config, ConfigError, NetworkConfig, TrainConfig
-from trainers.envs import Envs
-from trainers.exploration import EpsilonGreedy
+from trainers.environments.envs import Envs
 from trainers.hooks import WatchSupport
 from trainers.hooks.support import discounted_returns
 from trainers.losses.c51 import FastC51Loss, LeanC51Loss
-from trainers.networks import GreedyPolicy, QNetwork
+from trainers.networks.acting import in_numpy
+from trainers.networks.q_networks import GreedyPolicy, QNetwork
 from trainers.seeding import EVALUATION, episode_seed, own_randomness
 from trainers.stages import Stage
 

@@ -13,7 +13,7 @@ from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
 from trainers import plugins
 from trainers.config import ConfigError, TrainConfig
-from trainers.optimizers import FlatAdam
+from trainers.optimization.optimizers import FlatAdam
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def grouped_adam(
 
 
 def make_adam(groups: Sequence[dict[str, Any]], eps: float = 1e-8, flat: bool = False) -> Adam:
-    """Adam, or where ``flat`` a :class:`~trainers.optimizers.FlatAdam`, of some groups."""
+    """Adam of some groups; flat: :class:`~trainers.optimization.optimizers.FlatAdam`."""
     return FlatAdam(groups, eps=eps) if flat else Adam(groups, eps=eps, fused=True)
 
 

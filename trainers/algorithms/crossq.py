@@ -24,10 +24,11 @@ from trainers.algorithms.max_entropy import (
     two_adams,
 )
 from trainers.algorithms.off_policy import Agent
-from trainers.batch_renorm import BatchRenorm, RenormActor
 from trainers.config import CrossQConfig, NetworkConfig
 from trainers.losses.crossq import SplitCrossQLoss
-from trainers.networks import ActingPolicy, make_critics
+from trainers.networks.actors import ActingPolicy
+from trainers.networks.batch_renorm import BatchRenorm, RenormActor
+from trainers.networks.critics import make_critics
 
 
 def make_agent(

@@ -14,7 +14,6 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 from torchrl.objectives import DDPGLoss
 
-from trainers.acting import in_numpy
 from trainers.algorithms.common import (
     FINITE_BOX,
     Algorithm,
@@ -23,11 +22,13 @@ from trainers.algorithms.common import (
     parameter_groups,
 )
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer, make_estimator
+from trainers.collection.exploration import GaussianNoise, OrnsteinUhlenbeck
 from trainers.config import ConfigError, DDPGConfig, NetworkConfig
-from trainers.exploration import GaussianNoise, OrnsteinUhlenbeck
 from trainers.losses.deterministic import actor_part, critics_part
 from trainers.losses.fast_td3 import FastDDPGLoss, FastTD3Loss, fits
-from trainers.networks import ActingPolicy, TanhActor, make_critics
+from trainers.networks.acting import in_numpy
+from trainers.networks.actors import ActingPolicy, TanhActor
+from trainers.networks.critics import make_critics
 from trainers.phases import Phase
 
 

@@ -12,13 +12,14 @@ from torch import nn
 from torchrl.modules import ValueOperator
 from torchrl.objectives import DiscreteSACLoss
 
-from trainers.acting import in_numpy
 from trainers.algorithms.common import DISCRETE, Algorithm, chosen_loss
 from trainers.algorithms.max_entropy import SETTINGS, common_keywords, completed, one_adam
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
 from trainers.config import DiscreteSACConfig, NetworkConfig
 from trainers.losses.discrete_sac import FastDiscreteSACLoss
-from trainers.networks import ActingPolicy, CategoricalActor, StateValue
+from trainers.networks.acting import in_numpy
+from trainers.networks.actors import ActingPolicy, CategoricalActor
+from trainers.networks.critics import StateValue
 
 
 def make_agent(

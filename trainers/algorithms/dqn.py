@@ -14,15 +14,15 @@ from torch.optim import Adam
 from torchrl.modules import QValueActor
 from torchrl.objectives import DQNLoss
 
-from trainers.acting import in_numpy
 from trainers.algorithms.common import DISCRETE, Algorithm, chosen_loss, grouped_adam
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer, make_estimator
+from trainers.collection.exploration import EpsilonGreedy
 from trainers.config import DQNConfig, NetworkConfig
 from trainers.config.dqn import EpsilonGreedyConfig
-from trainers.exploration import EpsilonGreedy
 from trainers.hooks import AnnealEpsilon
 from trainers.losses.dqn import FastDQNLoss, LeanDQNLoss
-from trainers.networks import GreedyPolicy, QNetwork
+from trainers.networks.acting import in_numpy
+from trainers.networks.q_networks import GreedyPolicy, QNetwork
 from trainers.stages import Stage
 
 
@@ -67,7 +67,7 @@ class DQNTrainer(OffPolicyTrainer):
 
     Args:
         collector: as there; the epsilon is that of its ``policy``, if it is an
-            :class:`~trainers.exploration.EpsilonGreedy`.
+            :class:`~trainers.collection.exploration.EpsilonGreedy`.
         config: as there.
         given: all else that an :class:`OffPolicyTrainer` takes.
     """

@@ -31,8 +31,8 @@ from trainers.hooks import (
     WeightSync,
 )
 from trainers.phases import Phase
-from trainers.replay_buffer import UniformReplayBuffer
-from trainers.samplers import Prioritized
+from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.samplers import Prioritized
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 from trainers.updates import UpdateRatio

@@ -11,7 +11,6 @@ from torch.optim import Adam, Optimizer
 from torchrl.data import TensorSpec
 from torchrl.objectives.value import TD0Estimator, TD1Estimator, TDLambdaEstimator
 
-from trainers.acting import in_numpy
 from trainers.advantages import GAE, VTrace
 from trainers.algorithms.common import grouped_adam
 from trainers.config import NetworkConfig
@@ -27,8 +26,10 @@ from trainers.hooks import (
     WeightSync,
     first_epoch,
 )
-from trainers.networks import action_head, mlp, orthogonal, stochastic_actor
-from trainers.normalization import RunningNorm
+from trainers.networks.acting import in_numpy
+from trainers.networks.actors import action_head, stochastic_actor
+from trainers.networks.mlps import mlp, orthogonal
+from trainers.networks.normalization import RunningNorm
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 from trainers.updates import Epochs

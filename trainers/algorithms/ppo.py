@@ -25,7 +25,7 @@ from trainers.algorithms.on_policy import (
 from trainers.config import NetworkConfig, PPOConfig
 from trainers.hooks import AdaptBeta, AnnealBuffer, StopEpochs
 from trainers.losses.ppo import FastClipPPOLoss, FastPPOLoss
-from trainers.normalization import RunningNorm
+from trainers.networks.normalization import RunningNorm
 from trainers.stages import Stage
 from trainers.updates import Epochs
 

@@ -14,7 +14,6 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives import REDQLoss
 
-from trainers.acting import in_numpy
 from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
 from trainers.algorithms.max_entropy import (
     SETTINGS,
@@ -26,7 +25,9 @@ from trainers.algorithms.max_entropy import (
 from trainers.algorithms.off_policy import Agent
 from trainers.config import ConfigError, NetworkConfig, REDQConfig
 from trainers.losses.redq import SplitREDQLoss
-from trainers.networks import ActingPolicy, TanhNormalActor, make_critics
+from trainers.networks.acting import in_numpy
+from trainers.networks.actors import ActingPolicy, TanhNormalActor
+from trainers.networks.critics import make_critics
 
 
 def make_agent(

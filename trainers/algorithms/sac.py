@@ -15,15 +15,16 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor, ValueOperator
 from torchrl.objectives import SACLoss
 
-from trainers.acting import in_numpy
 from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
 from trainers.algorithms.max_entropy import SETTINGS, common_keywords, completed, one_adam
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
+from trainers.collection.exploration import GaussianNoise
 from trainers.config import NetworkConfig, SACConfig
-from trainers.exploration import GaussianNoise
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.sac import CriticwiseSACLoss
-from trainers.networks import ActingPolicy, StateValue, TanhNormalActor, make_critics
+from trainers.networks.acting import in_numpy
+from trainers.networks.actors import ActingPolicy, TanhNormalActor
+from trainers.networks.critics import StateValue, make_critics
 
 
 def make_agent(

@@ -24,7 +24,7 @@ from trainers.algorithms.off_policy import (
 )
 from trainers.config import NetworkConfig, TD3Config
 from trainers.losses.fast_td3 import FastTD3Loss, fits
-from trainers.networks import center_and_half_range
+from trainers.networks.actors import center_and_half_range
 from trainers.phases import Phase
 
 

@@ -13,13 +13,14 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives import TQCLoss
 
-from trainers.acting import in_numpy
 from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
 from trainers.algorithms.max_entropy import SETTINGS, common_keywords, completed, one_adam
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
 from trainers.config import NetworkConfig, TQCConfig
 from trainers.losses.tqc import FastTQCLoss
-from trainers.networks import ActingPolicy, TanhNormalActor, make_critics
+from trainers.networks.acting import in_numpy
+from trainers.networks.actors import ActingPolicy, TanhNormalActor
+from trainers.networks.critics import make_critics
 
 
 def make_agent(

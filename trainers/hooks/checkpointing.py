@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from trainers.checkpoint import CheckpointError, verify
+from trainers.saving.checkpoint import CheckpointError, verify
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")

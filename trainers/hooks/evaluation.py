@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 
-from trainers import checkpoint
-from trainers.envs import Envs
-from trainers.episodes import Episodes, evaluation_envs, evaluation_seeds, run_episodes
+from trainers.environments.envs import Envs
+from trainers.policies.episodes import Episodes, evaluation_envs, evaluation_seeds, run_episodes
+from trainers.saving import checkpoint
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")

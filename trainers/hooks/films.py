@@ -9,10 +9,10 @@ from pathlib import Path
 from tensordict import TensorDictBase
 
 from trainers.config import EnvConfig
-from trainers.episodes import Episodes
-from trainers.films import RenderingError, check_rendering, film
 from trainers.hooks.evaluation import Evaluate
 from trainers.loggers import Logger, VideoLogger
+from trainers.policies.episodes import Episodes
+from trainers.policies.films import RenderingError, check_rendering, film
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainers.loggers import Logger
 from trainers.metrics import STATISTICS
-from trainers.restoring import resumed_exactly
+from trainers.saving.restoring import resumed_exactly
 from trainers.timetable import every
 from trainers.trainer import Trainer
 

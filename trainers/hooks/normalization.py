@@ -9,8 +9,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from trainers.advantages import discounted_sum
-from trainers.normalization import RunningNorm
-from trainers.restoring import resumed_exactly
+from trainers.networks.normalization import RunningNorm
+from trainers.saving.restoring import resumed_exactly
 from trainers.trainer import Trainer
 
 

@@ -10,9 +10,9 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import ReplayBuffer, RoundRobinWriter
 
-from trainers.replay_buffer import UniformReplayBuffer
-from trainers.restoring import How, resumed_exactly
-from trainers.segments import Rows
+from trainers.replay.buffer import UniformReplayBuffer
+from trainers.saving.restoring import How, resumed_exactly
+from trainers.saving.segments import Rows
 from trainers.trainer import Trainer
 
 

@@ -8,8 +8,8 @@ import torch
 from tensordict import TensorDictBase
 
 from trainers.advantages import discounted_sum
-from trainers.restoring import resumed_exactly
-from trainers.rollouts import rollout_from, rollout_state
+from trainers.collection.rollouts import rollout_from, rollout_state
+from trainers.saving.restoring import resumed_exactly
 from trainers.trainer import Trainer
 
 

@@ -44,7 +44,7 @@ class TensorboardLogger:
 
     def write_video(self, name: str, path: Path, frames: int) -> None:
         """As an animated picture, since TensorBoard shows no films."""
-        from trainers.films import preview  # torch, for those who film
+        from trainers.policies.films import preview  # torch, for those who film
 
         picture = Summary.Image(encoded_image_string=preview(path), colorspace=3)
         self._append(frames, Summary(value=[Summary.Value(tag=name, image=picture)]))

@@ -6,7 +6,7 @@ from torchrl.objectives import A2CLoss
 
 from trainers.losses.actor_critic import Entry, NumpyActorCritic, Objective
 from trainers.losses.forward import plain_forward
-from trainers.numpy_nets import Array
+from trainers.networks.numpy_nets import Array
 
 
 @plain_forward

@@ -11,9 +11,9 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from trainers.arrays import DISTANCES, as_array, as_tensor, on_host
-from trainers.backprop import Gradients
-from trainers.known_gradients import Weight, with_known_gradients
-from trainers.numpy_nets import Array, NumpyMLP, numpy_policy
+from trainers.networks.numpy_nets import Array, NumpyMLP, numpy_policy
+from trainers.optimization.backprop import Gradients
+from trainers.optimization.known_gradients import Weight, with_known_gradients
 from trainers.tensordicts import tensordict_of
 
 _EPS = torch.finfo(torch.float32).eps

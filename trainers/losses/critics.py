@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 from torchrl.objectives.utils import _vmap_func
 
-from trainers.batch_renorm import BatchRenorm
-from trainers.networks import StateActionValue, StateValue
+from trainers.networks.batch_renorm import BatchRenorm
+from trainers.networks.critics import StateActionValue, StateValue
 from trainers.tensordicts import tensordict_of
 
 

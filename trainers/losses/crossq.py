@@ -10,8 +10,8 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torchrl.objectives import CrossQLoss
 
-from trainers.batch_renorm import frozen
 from trainers.losses.parts import InParts, drawn
+from trainers.networks.batch_renorm import frozen
 from trainers.tensordicts import tensordict_of
 
 

@@ -16,7 +16,7 @@ from trainers.arrays import DISTANCES, on_host
 from trainers.config import DQNConfig
 from trainers.losses.forward import plain_forward
 from trainers.losses.numpy_q import NumpyQNets, discounts, shares
-from trainers.numpy_nets import Array
+from trainers.networks.numpy_nets import Array
 from trainers.tensordicts import tensordict_of
 
 

@@ -13,12 +13,13 @@ from torchrl.objectives import SACLoss, ValueEstimators
 from torchrl.objectives.utils import _cache_values
 
 from trainers.arrays import DISTANCES, Array, as_array, as_tensor, library_for
-from trainers.backprop import Gradients, Perceptrons
 from trainers.config import SACConfig
-from trainers.known_gradients import with_known_gradients
 from trainers.losses.forward import discounts, plain_forward, share_of_rows
-from trainers.networks import StateActionValue, TanhNormalActor
-from trainers.squashed import Drawn, SquashedGaussian
+from trainers.networks.actors import TanhNormalActor
+from trainers.networks.critics import StateActionValue
+from trainers.networks.squashed import Drawn, SquashedGaussian
+from trainers.optimization.backprop import Gradients, Perceptrons
+from trainers.optimization.known_gradients import with_known_gradients
 from trainers.tensordicts import tensordict_of
 
 

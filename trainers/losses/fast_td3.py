@@ -14,11 +14,12 @@ from torchrl.objectives import DDPGLoss, TD3Loss, ValueEstimators
 from torchrl.objectives.utils import _cache_values
 
 from trainers.arrays import DISTANCES, Array, as_array, as_tensor, library_for
-from trainers.backprop import Gradients, Perceptrons
-from trainers.known_gradients import with_known_gradients
 from trainers.losses.forward import discounts, share_of_rows
-from trainers.networks import StateActionValue, TanhActor
-from trainers.squashed import SquashedMean
+from trainers.networks.actors import TanhActor
+from trainers.networks.critics import StateActionValue
+from trainers.networks.squashed import SquashedMean
+from trainers.optimization.backprop import Gradients, Perceptrons
+from trainers.optimization.known_gradients import with_known_gradients
 
 Part = tuple[Tensor, dict[str, Tensor]]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from trainers.arrays import as_array, as_tensor, on_host
-from trainers.backprop import Gradients
-from trainers.known_gradients import Weight, with_known_gradients
-from trainers.numpy_nets import Array, NumpyMLP, numpy_q_network
+from trainers.networks.numpy_nets import Array, NumpyMLP, numpy_q_network
+from trainers.optimization.backprop import Gradients
+from trainers.optimization.known_gradients import Weight, with_known_gradients
 
 
 class NumpyQNets:

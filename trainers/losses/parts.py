@@ -9,9 +9,9 @@ from torch import Tensor
 from torchrl.modules.distributions.utils import rsample_and_log_prob
 from torchrl.objectives.utils import _cache_values, distance_loss
 
-from trainers.batch_renorm import frozen
 from trainers.losses.critics import stacked_critics
-from trainers.networks import TanhNormalActor
+from trainers.networks.actors import TanhNormalActor
+from trainers.networks.batch_renorm import frozen
 from trainers.tensordicts import tensordict_of
 
 

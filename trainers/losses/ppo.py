@@ -12,7 +12,7 @@ from torchrl.objectives import ClipPPOLoss, PPOLoss
 
 from trainers.losses.actor_critic import Entry, NumpyActorCritic, Objective, mean, squares
 from trainers.losses.forward import plain_forward
-from trainers.numpy_nets import Array
+from trainers.networks.numpy_nets import Array
 
 _RESOLUTION = torch.finfo(torch.float32).resolution
 

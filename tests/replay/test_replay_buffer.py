@@ -1,0 +1,78 @@
+"""Our replay buffer does what TorchRL's does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+
+from trainers.replay.buffer import UniformReplayBuffer
+
+STORAGES = {"memory": LazyTensorStorage, "memmap": LazyMemmapStorage}
+
+
+def rollout(number: int, num_envs: int = 2, steps: int = 3) -> TensorDict:
+    """Frames that can be told from all others."""
+    count = torch.arange(num_envs * steps, dtype=torch.float32).view(num_envs, steps, 1)
+    value = 100.0 * number + count
+    following = {"observation": value.repeat(1, 1, 4) + 1, "done": count > 3, "reward": -value}
+    data = {"observation": value.repeat(1, 1, 4), "action": value, "next": following}
+    return TensorDict(data, [num_envs, steps])
+
+
+def both(storage: Any, capacity: int) -> tuple[UniformReplayBuffer, ReplayBuffer]:
+    ours = UniformReplayBuffer(storage=storage(capacity), batch_size=8)
+    return ours, ReplayBuffer(storage=storage(capacity), batch_size=8)
+
+
+@pytest.mark.parametrize("storage", STORAGES.values(), ids=list(STORAGES))
+@pytest.mark.parametrize("capacity", [100, 20, 12])  # six frames fit in, or wrap around, or exactly
+def test_it_stores_and_samples_what_torchrl_would(storage: Any, capacity: int) -> None:
+    ours, theirs = both(storage, capacity)
+    for number in range(7):
+        ours.store(rollout(number))
+        theirs.extend(rollout(number).reshape(-1))
+        assert len(ours) == len(theirs)
+        assert ours.write_count == theirs.write_count
+        assert ours.writer.state_dict() == theirs.writer.state_dict()
+        assert (ours.storage[:] == theirs.storage[:]).all()
+        for size in (None, 5):
+            torch.manual_seed(number)
+            batch, info = ours.sample(size, return_info=True)
+            torch.manual_seed(number)
+            expected, their_info = theirs.sample(size, return_info=True)
+            assert batch.batch_size == expected.batch_size
+            assert set(batch.keys(True)) == set(expected.keys(True))
+            assert (batch == expected).all()
+            assert (info["index"] == their_info["index"]).all()
+            assert all(type(value) is torch.Tensor for value in batch.values(True, True))
+
+
+def test_batches_are_copies() -> None:
+    ours, _ = both(LazyTensorStorage, 10)
+    ours.store(rollout(0))
+    before = ours.storage[:].clone()
+    ours.sample()["observation"].zero_()
+    assert (ours.storage[:] == before).all()
+
+
+def test_it_goes_on_after_it_was_emptied_and_filled_anew() -> None:
+    ours, _ = both(LazyTensorStorage, 10)
+    ours.store(rollout(0))
+    ours.sample()
+    ours.empty()
+    with pytest.raises(RuntimeError):
+        ours.sample()
+    ours.store(rollout(5))
+    assert ours.sample()["action"].min() >= 500
+
+
+def test_an_entry_that_is_missing_is_named() -> None:
+    ours, _ = both(LazyTensorStorage, 100)
+    ours.store(rollout(0))
+    with pytest.raises(KeyError, match="action"):
+        ours.store(rollout(1).exclude("action"))
+    assert len(ours) == 6

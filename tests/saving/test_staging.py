@@ -1,0 +1,48 @@
+"""A directory is there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainers.config import ConfigError
+from trainers.saving.staging import staged
+
+
+def test_it_appears_at_the_end(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b"
+    with staged(out) as directory:
+        (directory / "file").write_text("text")
+        assert not out.exists()
+        assert directory.parent == out.parent  # so that it can be renamed
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [
+        Path("a"),
+        Path("a/b"),
+        Path("a/b/file"),
+    ]
+
+
+def _fail(out: Path, error: type[BaseException]) -> None:
+    with staged(out) as directory:
+        (directory / "file").touch()
+        (directory.parent / "theirs").touch()
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_error_only_what_is_of_others_stays(
+    error: type[BaseException], tmp_path: Path
+) -> None:
+    with pytest.raises(error):
+        _fail(tmp_path / "a" / "b" / "c", error)
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "b", "theirs"]
+
+
+def test_what_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, said in {"file": "nothing is yet", "file/out": "Not a directory"}.items():
+        with pytest.raises(ConfigError, match=f"^out: .*{said}"), staged(tmp_path / path):
+            pass
+    with pytest.raises(ConfigError, match=r"^output: "), staged(tmp_path, key="output"):
+        pass

@@ -1,0 +1,1 @@
+"""Gymnasium environments, several together: one after the other, in processes, by EnvPool."""

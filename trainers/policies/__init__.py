@@ -1,0 +1,1 @@
+"""What is done with a policy after its training: evaluated, filmed, exported."""

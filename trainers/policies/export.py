@@ -1,0 +1,251 @@
+"""A trained policy as a file that needs nothing of this package, and a description of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from trainers.config.export import ExportError
+from trainers.environments.envs import Envs
+from trainers.networks.acting import NumpyPolicy
+from trainers.policies.description import describe
+from trainers.policies.policies import LoadedPolicy
+from trainers.seeding import EVALUATION, episode_seed, own_randomness
+
+Array = np.ndarray
+
+_SHAPES = {"observation": {0: torch.export.Dim("batch")}}  # of any size
+# Float32 arithmetic in another order; what differs by more is another policy.
+_TOLERANCE = 1e-4
+
+
+class EnvPolicy(nn.Module):
+    """The deterministic policy in its environment's terms.
+
+    From observations ``[B, n]`` float32, flattened but not normalised, to actions ``[B, ...]`` as
+    :class:`Envs` would hand them to the environment.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, policy: nn.Module, envs: Envs) -> None:
+        super().__init__()
+        # With memory of its own: an optimizer may have put all weights into one piece.
+        actor: Any = copy.deepcopy(policy.actor if isinstance(policy, NumpyPolicy) else policy)
+        self.mode = _OwnMode(actor) if hasattr(actor, "mode") else _Mode(actor)
+        space = envs.action_space
+        self.discrete = isinstance(space, gym.spaces.Discrete)
+        self.whole = bool(np.issubdtype(space.dtype, np.integer))
+        self.shape = tuple(space.shape)
+        self.dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+        self.rescale, self.clip = envs._rescale, envs._clip
+        if self.discrete:
+            self.start = int(space.start)
+        else:
+            # In the type that numpy computes with, given float32 actions and bounds of this type.
+            wide = np.promote_types(np.float32, space.dtype)
+            self.register_buffer("low", torch.from_numpy(space.low.astype(wide)))
+            self.register_buffer("high", torch.from_numpy(space.high.astype(wide)))
+        self.requires_grad_(False)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Step by step what :class:`Envs` does to a policy's actions."""
+        action = self.mode(observation).reshape(-1, *self.shape)
+        if self.discrete:
+            return (action + self.start).to(self.dtype)
+        if self.rescale:
+            action = 0.5 * (1.0 - action) * self.low + 0.5 * (1.0 + action) * self.high
+        if self.clip:
+            action = torch.minimum(torch.maximum(action.to(self.low.dtype), self.low), self.high)
+        return (action.round() if self.whole else action).to(self.dtype)
+
+
+class _OwnMode(nn.Module):
+    """Of a policy that knows it: a squashed mean, or the action of the largest logit or value."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.policy.mode(observation)
+
+
+class _Mode(nn.Module):
+    """PPO's: the mean of a Gaussian, or the action with the largest logit."""
+
+    def __init__(self, actor: Any) -> None:
+        super().__init__()
+        # A trunk, if there is one, and the net; last comes the distribution.
+        self.net = nn.Sequential(*(actor[index].module for index in range(len(actor) - 1)))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        parameters = self.net(observation)
+        return parameters[0] if isinstance(parameters, tuple) else parameters.argmax(-1)
+
+
+# ------------------------------------------------------------------ formats
+
+
+class Format(NamedTuple):
+    """A kind of file."""
+
+    file: str
+    packages: tuple[str, ...]  # besides torch
+    usage: str
+    write: Callable[[ExportedProgram, Path], Any]
+    read: Callable[[Path], Callable[[Array], Array]]
+
+
+def _write_onnx(program: ExportedProgram, path: Path) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch's of its own
+        torch.onnx.export(
+            program,
+            f=path,
+            input_names=["observation"],
+            output_names=["action"],
+            dynamic_shapes=_SHAPES,  # for the name of the dimension
+            dynamo=True,
+            external_data=False,  # one file
+            verbose=False,
+        )
+
+
+def _read_onnx(path: Path) -> Callable[[Array], Array]:
+    import onnxruntime  # type: ignore  # an extra
+
+    session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda observation: session.run(None, {"observation": observation})[0]
+
+
+def _read_torch(path: Path) -> Callable[[Array], Array]:
+    policy = torch.export.load(path).module()  # may unpickle: this process has just written it
+    return lambda observation: policy(torch.from_numpy(observation)).numpy()
+
+
+FORMATS = {
+    "onnx": Format(
+        "policy.onnx",
+        ("onnx", "onnxscript", "onnxruntime"),
+        """\
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession("policy.onnx")
+observation = numpy.zeros((1, {n}), numpy.float32)
+(action,) = session.run(None, {{"observation": observation}})""",
+        _write_onnx,
+        _read_onnx,
+    ),
+    "torch_export": Format(
+        "policy.pt2",
+        (),
+        """\
+import torch  # loading may run code that is in the file: only load what you trust
+policy = torch.export.load("policy.pt2").module()
+observation = torch.zeros(1, {n})
+action = policy(observation)""",
+        torch.export.save,
+        _read_torch,
+    ),
+}
+
+
+def export(loaded: LoadedPolicy, kind: str, directory: Path) -> dict[str, Any]:
+    """Write the policy and its description, and compare what was written with the policy.
+
+    Args:
+        loaded: whose policy.
+        kind: one of :data:`FORMATS`.
+        directory: gets the file and ``policy.json``.
+
+    Returns:
+        What is in ``policy.json``.
+
+    Raises:
+        ExportError: the actions differ by more than rounding explains.
+    """
+    form, n = FORMATS[kind], loaded.envs.num_observations
+    path = directory / form.file
+    form.write(_traced(EnvPolicy(loaded.policy, loaded.envs).eval(), n), path)
+    check = compare(loaded, form.read(path))
+    usage = form.usage.format(n=n).splitlines()
+    document = {"file": form.file, "format": kind} | describe(loaded, form.packages)
+    document |= {"check": check, "usage": usage}
+    text = json.dumps(document, indent=1, allow_nan=False)
+    (directory / "policy.json").write_text(f"{text}\n", "utf-8")
+    return document
+
+
+def _traced(policy: nn.Module, num_observations: int) -> ExportedProgram:
+    example = torch.zeros(2, num_observations)
+    program = torch.export.export(policy, (example,), dynamic_shapes=_SHAPES)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names files of this machine
+    return program
+
+
+# ------------------------------------------------------------------ the check
+
+
+def compare(
+    loaded: LoadedPolicy, exported: Callable[[Array], Array], number: int = 1_000
+) -> dict[str, Any]:
+    """Ask both for ``number`` actions; returns their number and the largest difference.
+
+    Raises:
+        ExportError: it is a large one.
+    """
+    observations = _observations(loaded, number)
+    right, actions = _actions(loaded, observations), exported(observations)
+    if (actions.shape, actions.dtype) != (right.shape, right.dtype):
+        kinds = (f"{array.dtype} {list(array.shape)}" for array in (actions, right))
+        raise ExportError("the exported policy gives {}, the original {}".format(*kinds))
+    apart = np.abs(actions.astype(np.float64) - right.astype(np.float64))
+    close = apart <= _TOLERANCE * (1.0 + np.abs(right))  # NaN is not
+    # A tie, of two logits or between two whole numbers, may be broken the other way.
+    ties = number // 1_000 if np.issubdtype(right.dtype, np.integer) else 0
+    if number - close.reshape(number, -1).all(1).sum() > ties:
+        raise ExportError(f"the exported policy differs from the original by {apart.max():.3g}")
+    return {"observations": number, "largest_difference": float(apart.max())}
+
+
+@torch.no_grad()
+def _observations(loaded: LoadedPolicy, number: int) -> Array:
+    """``[number, n]``, of episodes of the environment in which the policy explores."""
+    envs, seed = loaded.envs, loaded.config.eval.seed
+    seen: list[Array] = []
+    with own_randomness(seed):
+        done = np.ones(1, bool)
+        observation = np.zeros(0)
+        for step in range(number):
+            if done.any():
+                observation = envs.reset([episode_seed(seed, EVALUATION, step)])
+            seen.append(observation)
+            data = TensorDict({"observation": torch.from_numpy(observation)}, [1])
+            action = loaded.policy(data)["action"].numpy()
+            observation, _, terminated, truncated = envs.step(action)
+            done = terminated | truncated
+    return np.concatenate(seen)
+
+
+@torch.no_grad()
+def _actions(loaded: LoadedPolicy, observations: Array) -> Array:
+    """What the original does: the policy itself, and the environments on the way to theirs."""
+    data = TensorDict({"observation": torch.from_numpy(observations)}, [len(observations)])
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        actions = loaded.policy(data)["action"].numpy()
+    return np.concatenate([loaded.envs._prepared(action[None]) for action in actions])

@@ -1,0 +1,1 @@
+"""Replay memory that is read and written without a detour."""

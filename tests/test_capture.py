@@ -36,7 +36,6 @@ from trainers.errors import NonFiniteError
 from trainers.hooks import Replay, TargetUpdate, gradients
 from trainers.losses import numpy_q
 from trainers.networks.acting import NumpyPolicy
-from trainers.optimization import backprop
 from trainers.phases import Phase
 from trainers.replay.buffer import UniformReplayBuffer
 from trainers.stages import Stage
@@ -97,7 +96,7 @@ class Again:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
     """Everything takes the way it takes on a GPU; returns the graphs that are made."""
     monkeypatch.setattr(Phase, "can_skip", True)
-    for module in (arrays, backprop, gradients, numpy_q, phases):
+    for module in (arrays, gradients, numpy_q, phases):
         monkeypatch.setattr(module, "on_host", lambda tensor: False)
     Again.made = []
     monkeypatch.setattr(capture, "CudaGraph", Again)

@@ -39,6 +39,11 @@ def as_tensor(array: Array) -> Tensor:
     return array if isinstance(array, Tensor) else torch.from_numpy(np.asarray(array))
 
 
+def as_factor(weight: Tensor | float) -> Array:
+    """A number to multiply arrays with; one on a device stays there, nobody waits for it."""
+    return weight if isinstance(weight, Tensor) and not on_host(weight) else float(weight)
+
+
 def softplus(xp: Any, x: Array) -> Array:
     """``log(1 + exp(x))``, which neither overflows nor cancels."""
     size = xp.abs(x)

@@ -95,11 +95,12 @@ class Phase:
             total = reduce(add, terms)
             total.backward()
             return total.detach()
-        found = {id(leaf) for leaf, _ in known}
+        leaves, gradients = known
+        found = {id(leaf) for leaf in leaves}
         if any(id(parameter) not in found for parameter in self.parameters()):
             self._zero_grad()
         with torch.no_grad():
-            for leaf, gradient in known:
+            for leaf, gradient in zip(leaves, gradients(), strict=True):
                 set_gradient(leaf, gradient)
             return reduce(add, terms)
 

@@ -78,10 +78,9 @@ def test_autograd_s_engine_is_left_out_where_nothing_was_changed() -> None:
     losses = loss(TensorDict())
     known = known_gradients(list(losses.values()))
     assert known is not None
-    assert [(id(leaf), grad.item()) for leaf, grad in known] == [
-        (id(loss.a), 4.0),
-        (id(loss.b), 27.0),
-    ]
+    leaves, gradients = known
+    assert [id(leaf) for leaf in leaves] == [id(loss.a), id(loss.b)]
+    assert [gradient.item() for gradient in gradients()] == [4.0, 27.0]
     with pytest.raises(RuntimeError, match="evaluate them again"):
         losses["loss_a"].backward()
     scaled = loss(TensorDict())

@@ -48,8 +48,7 @@ class _Gradients:
     def __init__(self, parts: list[list[Tensor]], state: list[Any]) -> None:
         self.state = state
         pieces = Gradients([parameter for part in parts for parameter in part])
-        self.leaves = [leaf for leaf, _ in pieces.leaves]
-        self.memory = [memory for _, memory in pieces.leaves]
+        self.leaves, self.memory = pieces.leaves, pieces.memory
         self.of_actor, self.of_head, self.of_critic = (
             [as_array(piece) for piece in pieces.of(part)] for part in parts
         )

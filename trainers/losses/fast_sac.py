@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torchrl.objectives import SACLoss, ValueEstimators
 from torchrl.objectives.utils import _cache_values
 
-from trainers.arrays import DISTANCES, Array, as_array, as_tensor, library_for
+from trainers.arrays import DISTANCES, Array, as_array, as_factor, as_tensor, library_for
 from trainers.config import SACConfig
 from trainers.losses.forward import discounts, plain_forward, share_of_rows
 from trainers.networks.actors import TanhNormalActor
 from trainers.networks.critics import StateActionValue
 from trainers.networks.squashed import Drawn, SquashedGaussian
 from trainers.optimization.backprop import Gradients, Perceptrons
-from trainers.optimization.known_gradients import with_known_gradients
+from trainers.optimization.known_gradients import Differentiate, Weight, with_known_gradients
 from trainers.tensordicts import tensordict_of
 
 
@@ -63,18 +63,17 @@ class FastSACLoss(SACLoss):
         passes = self._passes
         if passes is None or not passes.fit(len(tensordict), addresses):
             passes = self._passes = _Passes(self, layers, len(tensordict), addresses)
-        differentiable = torch.is_grad_enabled()
         with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite shows in the losses
-            values, reported = self._evaluate(tensordict, passes, differentiable)
-        if differentiable:
-            passes.free = False
-            values = with_known_gradients(values, passes.differentiate, passes.leaves)
+            values, backward, reported = self._evaluate(tensordict, passes)
+        if torch.is_grad_enabled():
+            values = with_known_gradients(values, passes.keep_for(backward), passes.leaves)
         names = ("loss_actor", "loss_qvalue", "loss_alpha")
         return tensordict_of(dict(zip(names, values, strict=True)) | reported)
 
     def _evaluate(
-        self, data: Any, passes: _Passes, differentiable: bool
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        self, data: Any, passes: _Passes
+    ) -> tuple[list[Tensor], Callable[..., None], dict[str, Tensor]]:
+        """The losses, the way back from their weights to the gradients, what else is reported."""
         xp, keys, following = passes.xp, self.tensor_keys, data["next"]
         reward, terminated = (as_array(following[key]) for key in (keys.reward, keys.terminated))
         share, gamma = share_of_rows(self, data), discounts(self, data)
@@ -92,16 +91,18 @@ class FastSACLoss(SACLoss):
         each_critic = (distance * share).sum((1, 2))
         loss_actor = ((alpha * drawn.log_prob - xp.amin(new_values, 0)) * share).sum()
         excess = ((drawn.log_prob + as_array(settings.target_entropy)) * share).sum()
-        if differentiable:
-            d_action = passes.critics_backward(slope * share, new_values.argmin(0), share)
-            passes.actor_backward(drawn, d_action, alpha * share)
-            passes.alpha_backward(-excess)
+
+        def backward(of_actor: Any, of_critics: Any, of_alpha: Any) -> None:
+            d_new, lowest = -(of_actor * share), new_values.argmin(0)
+            d_action = passes.critics_backward(of_critics * slope * share, lowest, d_new)
+            passes.actor_backward(drawn, d_action, of_actor * alpha * share)
+            passes.alpha_backward(-(of_alpha * excess))
 
         data.set(keys.priority, as_tensor(xp.amax(xp.abs(error), 0)[:, 0]))
         reported = {"alpha": alpha, "entropy": -drawn.log_prob.mean()}
         reported |= {f"qvalue_{index}": loss for index, loss in enumerate(each_critic)}
         losses = [as_tensor(x) for x in (loss_actor, each_critic.sum(), -log_alpha * excess)]
-        return losses, {key: as_tensor(value) for key, value in reported.items()}
+        return losses, backward, {key: as_tensor(value) for key, value in reported.items()}
 
     def _log_alpha(self) -> Array:
         """Within its bounds."""
@@ -196,7 +197,7 @@ class _Passes:
             for network in ("actor_network_params", "qvalue_network_params", "log_alpha")
         ]
         self.gradients = [Gradients(parameters) for parameters in trained]
-        self.leaves = [leaf for each in self.gradients for leaf, _ in each.leaves]
+        self.leaves = [leaf for each in self.gradients for leaf in each.leaves]
         self._actor_gradients = [each.unsqueeze(0) for each in self.gradients[0].of(of_actor)]
         self._critic_gradients = self.gradients[1].of(of_critics)
         self._alpha_gradient = self.gradients[2].of(trained[2])
@@ -205,11 +206,17 @@ class _Passes:
         """Whether this memory is made for such a batch, and no gradients in it wait to be used."""
         return self.free and self._fits_to == (rows, addresses)
 
-    def differentiate(self, weights: Sequence[Tensor | float]) -> list[Tensor]:
-        """The gradients of ``leaves``, for losses of these weights; the memory is free then."""
-        self.free = True
-        pairs = zip(self.gradients, weights, strict=True)
-        return [gradient for each, weight in pairs for gradient in each.times(weight)]
+    def keep_for(self, backward: Callable[..., None]) -> Differentiate:
+        """``backward`` as a way to the gradients of ``leaves``; the memory is free after it."""
+        self.free = False
+
+        def differentiate(weights: Sequence[Weight]) -> list[Tensor]:
+            self.free = True
+            with torch.no_grad(), np.errstate(all="ignore"):  # as in the forward pass
+                backward(*map(as_factor, weights))
+            return [memory for each in self.gradients for memory in each.memory]
+
+        return differentiate
 
     def enter(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> None:
         """Begin an update of this batch."""
@@ -238,14 +245,14 @@ class _Passes:
         self._critics.forward(self._of_critics)
         return self._values
 
-    def critics_backward(self, d_taken: Array, lowest: Array, share: Array) -> Array:
+    def critics_backward(self, d_taken: Array, lowest: Array, d_new: Array) -> Array:
         """Their parameters' gradients, by the actions taken; returns that of the new actions.
 
-        The latter ``[B, actions]`` is of minus the value of each row's ``lowest`` critic.
+        The latter ``[B, actions]`` comes by the value of each row's ``lowest`` critic.
         """
         self._d_taken[:] = d_taken
         self._d_new[:] = self._critic_numbers == lowest
-        self._d_new *= -share
+        self._d_new *= d_new
         self._critics.backward(self._of_critics, self._critic_gradients, by=self._of_taken)
         first = self._states.shape[-1]
         each = self._critics.input_gradient(self._of_new.gradients[0], first)

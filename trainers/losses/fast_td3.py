@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torchrl.objectives import DDPGLoss, TD3Loss, ValueEstimators
 from torchrl.objectives.utils import _cache_values
 
-from trainers.arrays import DISTANCES, Array, as_array, as_tensor, library_for
+from trainers.arrays import DISTANCES, Array, as_array, as_factor, as_tensor, library_for
 from trainers.losses.forward import discounts, share_of_rows
 from trainers.networks.actors import TanhActor
 from trainers.networks.critics import StateActionValue
 from trainers.networks.squashed import SquashedMean
 from trainers.optimization.backprop import Gradients, Perceptrons
-from trainers.optimization.known_gradients import with_known_gradients
+from trainers.optimization.known_gradients import Weight, with_known_gradients
 
 Part = tuple[Tensor, dict[str, Tensor]]
 
@@ -70,7 +70,6 @@ class _Lean:
         reward, terminated = (as_array(following[key]) for key in (keys.reward, keys.terminated))
         share, gamma = share_of_rows(self, data), discounts(self, data)
         passes, xp = self._pass(_CriticsPass, len(data))
-        differentiable = torch.is_grad_enabled()
         with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite shows in the loss
             action = self._smoothed(passes.enter(data, getattr(keys, "action", "action")), passes)
             next_values, values = passes.criticize(action)
@@ -78,8 +77,6 @@ class _Lean:
             target = reward + gamma * (next_value * ~terminated)
             error = values - target
             distance, slope = DISTANCES[self.loss_function](xp, error)  # type: ignore[attr-defined]  # TorchRL's
-            if differentiable:
-                passes.backward(slope * share)
             loss = as_tensor((distance * share).sum())
         about = {
             "td_error": as_tensor(error * error).squeeze(-1),
@@ -87,7 +84,7 @@ class _Lean:
             "target_value": as_tensor(target).squeeze(-1),
             "next_state_value": as_tensor(next_value).squeeze(-1),
         }
-        return passes.result(loss, differentiable), about
+        return passes.result(loss, slope * share), about
 
     def actor_loss(self, tensordict: TensorDictBase) -> Part:
         """The actor's loss of a batch ``[B]``: minus what the first critic says of its actions.
@@ -98,14 +95,11 @@ class _Lean:
         data: Any = tensordict
         share = share_of_rows(self, data)
         passes, _ = self._pass(_ActorPass, len(data))
-        differentiable = torch.is_grad_enabled()
         with torch.no_grad(), np.errstate(all="ignore"):
             values = passes.evaluate(data["observation"])
-            if differentiable:
-                passes.backward(-share)
             loss = as_tensor(-(values * share).sum())
         about = {"state_action_value_actor": as_tensor(values).squeeze(-1).clone()}
-        return passes.result(loss, differentiable), about
+        return passes.result(loss, -share), about
 
     def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> Any:
         """TorchRL's TD(0), the only one that this loss knows.
@@ -194,28 +188,32 @@ class _Pass:
     def __init__(self, loss: Any, trained: str, rows: int, addresses: list[int]) -> None:
         named: Any = loss.named_parameters()
         self.gradients = Gradients([p for name, p in named if name.startswith(f"{trained}_params")])
-        self.leaves = [leaf for leaf, _ in self.gradients.leaves]
         self.free = True
         self._fits_to = (rows, addresses)
-        like = self.leaves[0].detach()
+        like = self.gradients.leaves[0].detach()
         self.device, self.xp = like.device, library_for(like)
 
     def fit(self, rows: int, addresses: list[int]) -> bool:
         """Whether this memory is made for such a batch, and no gradients in it wait to be used."""
         return self.free and self._fits_to == (rows, addresses)
 
-    def result(self, loss: Tensor, differentiable: bool) -> Tensor:
-        """``loss`` with its gradients, if it is to have any."""
-        if not differentiable:
+    def result(self, loss: Tensor, d_values: Array) -> Tensor:
+        """``loss``, which depends on the values so, with its gradients if it is to have any."""
+        if not torch.is_grad_enabled():
             return loss
         self.free = False
-        return with_known_gradients([loss], self.differentiate, self.leaves)[0]
 
-    def differentiate(self, weights: Sequence[Tensor | float]) -> list[Tensor]:
-        """The gradients of ``leaves``, for a loss of this weight; the memory is free then."""
-        self.free = True
-        (weight,) = weights
-        return self.gradients.times(weight)
+        def differentiate(weights: Sequence[Weight]) -> list[Tensor]:
+            self.free = True
+            with torch.no_grad(), np.errstate(all="ignore"):  # as in the forward pass
+                self.backward(as_factor(weights[0]) * d_values)
+            return self.gradients.memory
+
+        return with_known_gradients([loss], differentiate, self.gradients.leaves)[0]
+
+    def backward(self, d_values: Array) -> None:
+        """The parameters' gradients, from those of the critics' values ``[critics, B, 1]``."""
+        raise NotImplementedError
 
 
 class _CriticsPass(_Pass):
@@ -260,7 +258,6 @@ class _CriticsPass(_Pass):
         return self._values
 
     def backward(self, d_values: Array) -> None:
-        """The critics' gradients."""
         self._d_values[:] = d_values
         self._critics.backward(self._of_critics, self._gradients)
 
@@ -300,7 +297,6 @@ class _ActorPass(_Pass):
         return self._values
 
     def backward(self, d_values: Array) -> None:
-        """The actor's gradients."""
         self._d_values[:] = d_values
         below = self._critic.backward(self._of_critic)
         d_action = self._critic.input_gradient(below, self._states.shape[-1])[0]

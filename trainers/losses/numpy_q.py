@@ -63,10 +63,9 @@ class NumpyQNets:
                 d_outputs = self.head.backward(gradient(float(weights[0])))
                 places = [as_array(place) for place in into.of(self.network.parameters)]
                 self.network.backward(outputs, d_outputs, places)
-            return into.times(1.0)
+            return into.memory
 
-        leaves = [leaf for leaf, _ in into.leaves]
-        (value,) = with_known_gradients((as_tensor(loss),), differentiate, leaves)
+        (value,) = with_known_gradients((as_tensor(loss),), differentiate, into.leaves)
         return value
 
     def _gradients(self) -> Gradients:

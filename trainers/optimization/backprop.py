@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainers.arrays import on_host
 from trainers.optimization.optimizers import leaves
 
 _aten: Any = torch.ops.aten
@@ -166,16 +165,27 @@ def _weight_gradient(gradient: Tensor, inputs: Tensor, into: Tensor) -> None:
 
 
 class Gradients:
-    """Memory for the gradients of some parameters, in one piece for each of autograd's leaves."""
+    """Memory for the gradients of some parameters, in one piece for each of autograd's leaves.
+
+    Of a :class:`~trainers.optimization.optimizers.FlatAdam`'s group it is the very memory in which
+    that looks for its gradient, so that nothing has to be copied there.
+
+    Attributes:
+        leaves: those of autograd.
+        memory: each leaf's.
+    """
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.parameters = list(parameters)
-        self.leaves: list[tuple[Tensor, Tensor]] = []
+        self.leaves: list[Tensor] = []
+        self.memory: list[Tensor] = []
         self._of: dict[int, Tensor] = {}
         remaining = iter(self.parameters)
         for leaf, number in leaves(self.parameters):
-            memory = torch.empty_like(leaf).detach()
-            self.leaves.append((leaf, memory))
+            flat = hasattr(leaf, "parts") and leaf.grad is not None
+            memory = leaf.grad if flat else torch.empty_like(leaf).detach()
+            self.leaves.append(leaf)
+            self.memory.append(memory)
             mine = [next(remaining) for _ in range(number)]
             pieces = memory.view(-1).split([parameter.numel() for parameter in mine])
             for parameter, piece in zip(mine, pieces, strict=True):
@@ -184,9 +194,3 @@ class Gradients:
     def of(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """The part of each of these."""
         return [self._of[id(parameter)] for parameter in parameters]
-
-    def times(self, weight: Tensor | float) -> list[Tensor]:
-        """Every leaf's."""
-        if (not isinstance(weight, Tensor) or on_host(weight)) and float(weight) == 1.0:
-            return [memory for _, memory in self.leaves]
-        return [memory * weight for _, memory in self.leaves]

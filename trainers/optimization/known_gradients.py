@@ -8,6 +8,7 @@ takes longer than many a small network.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 Weight = Tensor | float
 # From how much each value counts in what is differentiated, to the gradient of each leaf, which
-# may lie in memory that the next call writes to.
+# may lie in memory that the next call writes to, or be the leaf's own.
 Differentiate = Callable[[Sequence[Weight]], Sequence[Tensor]]
 
 
@@ -31,8 +32,14 @@ class _Known(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
+        before = [None if leaf.grad is None else leaf.grad.clone() for leaf in ctx.leaves]
         # Copies: whoever gets them may keep them, and the function use its memory again.
-        return None, None, *(gradient.clone() for gradient in _differentiated(ctx, grads))
+        gradients = [gradient.clone() for gradient in _differentiated(ctx, grads)]
+        with torch.no_grad():  # autograd adds to what was there, even if it has been written over
+            for leaf, gradient in zip(ctx.leaves, before, strict=True):
+                if gradient is not None:
+                    leaf.grad.copy_(gradient)
+        return None, None, *gradients
 
 
 def with_known_gradients(
@@ -42,11 +49,13 @@ def with_known_gradients(
     return _Known.apply(values, differentiate, *leaves)
 
 
-def known_gradients(terms: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]] | None:
-    """Leaves and their gradients of the sum of ``terms``, without autograd's engine.
+def known_gradients(
+    terms: Sequence[Tensor],
+) -> tuple[Sequence[Tensor], Callable[[], Sequence[Tensor]]] | None:
+    """Leaves, and how to have their gradients of the sum of ``terms`` without autograd's engine.
 
     Only where nothing could tell the difference: None if ``terms`` are not such values as they were
-    made, or somebody's hooks wait for a leaf's gradient. They count as differentiated then.
+    made, or somebody's hooks wait for a leaf's gradient.
     """
     node: Any = terms[0].grad_fn
     number = getattr(node, "known_values", None)
@@ -57,7 +66,7 @@ def known_gradients(terms: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]] | No
     weights = [0.0] * number
     for term in terms:
         weights[term.output_nr] += 1.0
-    return list(zip(node.leaves, _differentiated(node, weights), strict=True))
+    return node.leaves, partial(_differentiated, node, weights)
 
 
 def _differentiated(node: Any, weights: Sequence[Weight]) -> Sequence[Tensor]:

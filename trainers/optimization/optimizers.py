@@ -153,11 +153,15 @@ def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
 
 
 def set_gradient(leaf: Tensor, gradient: Tensor | float) -> None:
-    """Make ``gradient`` that of ``leaf``, and of the parameters it may stand for; it is copied."""
+    """Make ``gradient`` that of ``leaf``, and of the parameters it may stand for.
+
+    It is copied, unless it has been written where it belongs.
+    """
     if leaf.grad is None:
         leaf.grad = torch.empty_like(leaf)
     if isinstance(gradient, Tensor):
-        leaf.grad.copy_(gradient.view_as(leaf))
+        if gradient is not leaf.grad:
+            leaf.grad.copy_(gradient.view_as(leaf))
     else:
         leaf.grad.fill_(gradient)
     flat: Any = leaf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmarks.rows import GFLOP_OF_AN_UPDATE, Limit
@@ -55,6 +56,16 @@ def advantage(kind: str, ours: float, theirs: float) -> float:
     if kind == "time":
         return theirs / ours if math.isfinite(ours) else 0.0
     return ours / theirs
+
+
+def typical_advantage(kind: str, ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median over the rounds: a machine that gets slower on the way does so for both.
+
+    Where a round lacks one of the two, that of the medians.
+    """
+    if len(ours) != len(theirs):
+        return advantage(kind, statistics.median(ours), statistics.median(theirs))
+    return statistics.median(advantage(kind, *each) for each in zip(ours, theirs, strict=True))
 
 
 def verdict(kind: str, figure: float, limit: Limit) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.figures import Samples, advantage, number, verdict
+from benchmarks.figures import Samples, number, typical_advantage, verdict
 from benchmarks.machine import commit, cpu
 from benchmarks.rows import DDPG, LIMITS, PPO, ROWS, SAC, TD3, Growth, Limit, Row
 
@@ -71,7 +71,7 @@ def table(samples: Samples) -> str:
         ours = samples.get((name, "ours"))
         compared = [""] * 4
         if who != "ours" and ours is not None:
-            figure = advantage(row.kind, statistics.median(ours), statistics.median(values))
+            figure = typical_advantage(row.kind, ours, values)
             compared = _compared(row.kind, figure, LIMITS.get((name, who)))
         lines.append([*_measured(row, who, values), *compared])
     return markdown([*head, "ours to it", "must", "goal", "reached"], lines)
@@ -88,7 +88,7 @@ def growth_table(samples: Samples) -> str:
         smallest = samples.get((name, str(row.sizes[0])))
         compared = [""] * 3
         if smallest is not None:
-            ratio = statistics.median(values) / statistics.median(smallest)
+            ratio = typical_advantage("rate", values, smallest)
             limit = row.at_most if size == str(row.sizes[-1]) else None
             reached = "" if limit is None else "must" if ratio <= limit else "MISSED"
             compared = [_shown("rate", ratio), _shown("rate", limit), reached]

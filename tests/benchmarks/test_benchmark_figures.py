@@ -12,6 +12,7 @@ from benchmarks.figures import (
     advantage,
     speed,
     time_to_pass,
+    typical_advantage,
     verdict,
 )
 from benchmarks.rows import Limit
@@ -51,6 +52,12 @@ def test_a_ratio_says_how_many_times_as_good_we_are() -> None:
     assert advantage("time", 300.0, 600.0) == 2.0
     assert advantage("time", math.inf, 600.0) == 0.0
     assert advantage("excess", 4.5, 3.0) == 1.5
+
+
+def test_rounds_are_compared_one_by_one() -> None:
+    ours, theirs = [100.0, 60.0, 30.0], [50.0, 40.0, 10.0]  # on a machine that gets slower
+    assert typical_advantage("rate", ours, theirs) == 2.0
+    assert typical_advantage("rate", ours, theirs[:2]) == 60.0 / 45.0  # a round failed
 
 
 @pytest.mark.parametrize(

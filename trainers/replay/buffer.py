@@ -9,9 +9,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import ReplayBuffer
 
-from trainers.tensordicts import tensordict_of
-
-Key = tuple[str, ...]
+from trainers.tensordicts import Key, leaves_of, tensordict_of
 
 
 class UniformReplayBuffer(ReplayBuffer):
@@ -45,8 +43,14 @@ class UniformReplayBuffer(ReplayBuffer):
         if not storage.initialized or end > storage.max_size:  # allocates, or wraps around
             self.extend(rollout.reshape(-1))
             return
+        entries = dict(leaves_of(rollout))
         for key, memory in self._memory:
-            memory[begin:end] = rollout[key].reshape(number, *memory.shape[1:])
+            value = entries[key]
+            if self.on_host:  # numpy writes a frame in a tenth of the time
+                array = memory.numpy()
+                array[begin:end] = value.cpu().numpy().reshape(number, *array.shape[1:])
+            else:
+                memory[begin:end] = value.reshape(number, *memory.shape[1:])
         writer._cursor = end % storage.max_size
         writer._write_count += number
         storage._len = min(len(storage) + number, storage.max_size)

@@ -26,7 +26,7 @@ def measured(
     for repeat in range(repeats):
         for job in jobs(groups, sizes, seed=repeat):
             try:
-                values = run(job, environment)
+                values = run(job, environment, job.limit_s(samples))
             except MeasurementError as error:
                 failed = True
                 print(f"error: {job.who}: {error}", file=sys.stderr, flush=True)

@@ -16,6 +16,10 @@ class MeasurementError(Exception):
     """A program failed, or said something else than what was asked."""
 
 
+class MoreThan(float):
+    """A time that was not waited for: the true one is longer than this number."""
+
+
 def speed(marks: Sequence[Mapping[str, float]], after: int, unit: str = "frames") -> float:
     """``unit`` a second from the first mark at or after frame ``after`` to the last mark.
 
@@ -30,11 +34,32 @@ def speed(marks: Sequence[Mapping[str, float]], after: int, unit: str = "frames"
 
 
 def time_to_pass(marks: Sequence[Mapping[str, float]], threshold: float) -> float:
-    """Seconds from the first mark to the first evaluation that passes; infinite if none does."""
+    """Seconds from the first mark to the first evaluation that passes.
+
+    If none does, more than those to the last mark, whatever came after it.
+    """
+    seconds = 0.0
     for mark in marks:
+        seconds = mark["seconds"] - marks[0]["seconds"]
         if mark.get("return", -math.inf) >= threshold:
-            return mark["seconds"] - marks[0]["seconds"]
-    return math.inf
+            return seconds
+    return MoreThan(seconds)
+
+
+def median(values: Sequence[float]) -> float:
+    """As ever, while fewer than half of the values are :class:`MoreThan`; else one as well."""
+    middle = statistics.median(
+        math.inf if isinstance(value, MoreThan) else value for value in values
+    )
+    # What is known of each is at most what it is, so this is at most the median.
+    return middle if math.isfinite(middle) else MoreThan(statistics.median(values))
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """The least and the largest; an end that is not known is a :class:`MoreThan`."""
+    least, largest = min(values), max(values)
+    unknown = any(isinstance(value, MoreThan) for value in values)
+    return least, MoreThan(largest) if unknown else largest
 
 
 def add_bound(samples: Samples) -> None:
@@ -50,12 +75,17 @@ def add_bound(samples: Samples) -> None:
 
 
 def advantage(kind: str, ours: float, theirs: float) -> float:
-    """How many times as good ours is; of an excess, how many seconds more it takes."""
+    """How many times as good ours is; of an excess, how many seconds more it takes.
+
+    More than that, if theirs was not waited for; 0 if ours was not.
+    """
     if kind == "excess":
         return ours - theirs
-    if kind == "time":
-        return theirs / ours if math.isfinite(ours) else 0.0
-    return ours / theirs
+    if kind == "rate":
+        return ours / theirs
+    if isinstance(ours, MoreThan):
+        return 0.0
+    return MoreThan(theirs / ours) if isinstance(theirs, MoreThan) else theirs / ours
 
 
 def typical_advantage(kind: str, ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -64,18 +94,23 @@ def typical_advantage(kind: str, ours: Sequence[float], theirs: Sequence[float])
     Where a round lacks one of the two, that of the medians.
     """
     if len(ours) != len(theirs):
-        return advantage(kind, statistics.median(ours), statistics.median(theirs))
-    return statistics.median(advantage(kind, *each) for each in zip(ours, theirs, strict=True))
+        return advantage(kind, median(ours), median(theirs))
+    return median([advantage(kind, *each) for each in zip(ours, theirs, strict=True)])
 
 
 def verdict(kind: str, figure: float, limit: Limit) -> str:
-    """``goal``, ``must`` or ``MISSED``; ``not the goal`` where there is nothing else to reach."""
+    """``goal``, ``must`` or ``MISSED``; ``not the goal`` where there is nothing else to reach.
+
+    ``not known`` if the figure is more than it was waited for, and that is not enough.
+    """
 
     def reached(bound: float | None) -> bool:
         return bound is not None and (figure <= bound if kind == "excess" else figure >= bound)
 
     if reached(limit.goal):
         return "goal"
+    if isinstance(figure, MoreThan) and not reached(limit.must):
+        return "not known"
     if limit.must is None:
         return "not the goal"
     return "must" if reached(limit.must) else "MISSED"
@@ -83,4 +118,5 @@ def verdict(kind: str, figure: float, limit: Limit) -> str:
 
 def number(value: float) -> str:
     """Three digits at least."""
-    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
+    digits = f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
+    return f"> {digits}" if isinstance(value, MoreThan) else digits

@@ -6,17 +6,20 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.figures import speed, time_to_pass
+from benchmarks.figures import Samples, speed, time_to_pass
 from benchmarks.peers import ROOT, python_of
 from benchmarks.rows import (
     BATCHES,
     DDPG,
+    DQN,
+    ENV_ID,
     ENVIRONMENTS,
     PASSING_RETURN,
+    PATIENCE,
     PPO,
     SAC,
     STORED,
@@ -24,8 +27,13 @@ from benchmarks.rows import (
 )
 
 PROGRAMS = ROOT / "benchmarks" / "programs"
+START_S = 60.0  # of a program, at most: imports, and what its clock leaves out at first
 
 Marks = list[dict[str, float]]
+
+
+def _for_ever(samples: Samples) -> None:
+    """A program is waited for, however long it takes."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +45,28 @@ class Job:
     command: Sequence[str]
     read: Callable[[str, float], dict[str, float]]
     """From its last line of output and the time of day when it was started, to values by row."""
+    limit_s: Callable[[Samples], float | None] = _for_ever
+    """From what is measured so far, after how many seconds it is cut off; None: never."""
+
+
+class Frames(NamedTuple):
+    """Of a run that learns from a replay buffer."""
+
+    warm_up: int
+    settling: int  # SBX compiles in there
+    measured: int
+
+
+_SAC = Frames(500, 500, 3_000)
+_DQN = Frames(1_000, 1_000, 30_000)  # which go by fast
 
 
 @dataclass(frozen=True)
 class Sizes:
     """How long everything is run."""
 
-    sac_warm_up: int = 500
-    sac_settling: int = 500  # SBX compiles in there
-    sac_frames: int = 3_000
+    sac: Frames = _SAC  # TD3, DDPG and the others on HalfCheetah as well
+    dqn: Frames = _DQN
     lone_updates: int = 2_000  # of a batch of 256; as much work if it is larger
     ppo_rollouts: int = 8
     ppo8_rollouts: int = 16
@@ -58,9 +79,8 @@ class Sizes:
 
 
 QUICK = Sizes(
-    sac_warm_up=100,
-    sac_settling=50,
-    sac_frames=100,
+    sac=Frames(100, 50, 100),
+    dqn=Frames(100, 100, 1_000),
     lone_updates=100,
     ppo_rollouts=1,
     ppo8_rollouts=1,
@@ -79,6 +99,7 @@ def jobs(groups: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:
         "sac": partial(_off_policy, "sac", SAC, ("ours", "sb3", "sbx", "torchrl")),
         "td3": partial(_off_policy, "td3", TD3, ("ours", "sb3", "sbx")),
         "ddpg": partial(_off_policy, "ddpg", DDPG, ("ours", "sb3", "sbx")),
+        "dqn": partial(_off_policy, "dqn", DQN, ("ours", "sb3")),
         "ppo1": partial(_ppo, "ppo1", 1, ("ours", "sb3", "sbx", "torchrl")),
         "ppo8": partial(_ppo, "ppo8", 8, ("ours", "sb3", "sbx")),
         "collect": _collect,
@@ -97,13 +118,14 @@ def jobs(groups: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:
 def _off_policy(
     row: str, algo: Mapping[str, Any], contestants: Sequence[str], sizes: Sizes, seed: int
 ) -> list[Job]:
-    settled = sizes.sac_warm_up + sizes.sac_settling
+    frames = sizes.dqn if row == "dqn" else sizes.sac
+    settled = frames.warm_up + frames.settling
     settings = {
         **algo,
         "num_envs": 1,
-        "warm_up": sizes.sac_warm_up,
-        "total_frames": settled + sizes.sac_frames,
-        "mark_every": sizes.sac_settling,
+        "warm_up": frames.warm_up,
+        "total_frames": settled + frames.measured,
+        "mark_every": frames.settling,
         "seed": seed,
     }
     measure = partial(speed, after=settled)
@@ -148,7 +170,7 @@ def _startup(sizes: Sizes, seed: int) -> list[Job]:
 
 
 def _bare(sizes: Sizes, seed: int) -> list[Job]:
-    bare = _program("bare", {"seconds": sizes.bare_seconds})
+    bare = _program("bare", {"env_id": ENV_ID, "seconds": sizes.bare_seconds})
     return [
         Job("bare", bare, lambda line, _: json.loads(line)),
         _lone_updates("updates", "ours", SAC["batch_size"], sizes, seed),
@@ -185,13 +207,21 @@ def _learning(sizes: Sizes, seed: int) -> list[Job]:
         "seed": seed,
     }
     measure = partial(time_to_pass, threshold=sizes.passing_return)
-    return [
+    jobs = [
         _training("learning", who, {**settings, **theirs}, measure)
         for who, theirs in defaults.items()
     ]
+    peers = partial(_times_ours, "learning", PATIENCE)
+    return [job if job.who == "ours" else replace(job, limit_s=peers) for job in jobs]
 
 
 # ------------------------------------------------------------------ what they are made of
+
+
+def _times_ours(row: str, times: float, samples: Samples) -> float | None:
+    """So many times as long as the slowest of ours took, once there is one; and the start."""
+    ours = samples.get((row, "ours"))
+    return START_S + times * max(ours) if ours else None
 
 
 def _training(
@@ -230,12 +260,12 @@ def _lone_updates(row: str, who: str, batch_size: int, sizes: Sizes, seed: int) 
     per_frame, updates = (
         max(1, count * SAC["batch_size"] // batch_size) for count in (50, sizes.lone_updates)
     )
-    settled = sizes.sac_warm_up + 1
+    settled = sizes.sac.warm_up + 1
     settings = {
         **SAC,
         "batch_size": batch_size,
         "num_envs": 1,
-        "warm_up": sizes.sac_warm_up,
+        "warm_up": sizes.sac.warm_up,
         "updates_per_frame": per_frame,
         "total_frames": settled + math.ceil(updates / per_frame),
         "mark_every": 1,

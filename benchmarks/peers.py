@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.figures import MeasurementError
+from trainers import processes
 from trainers.config import ConfigError, EnvConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +45,7 @@ def set_up(peer: str) -> None:
         [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENTS / peer)],
         [python_of(peer), *install, str(requirements)],
     ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = processes.run(command)
         if done.returncode:
             output = (done.stdout + done.stderr).strip()[-2_000:]
             raise MeasurementError(f"{' '.join(command)} failed: {output}")

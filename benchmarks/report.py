@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -13,9 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.figures import Samples, number, typical_advantage, verdict
+from benchmarks.figures import (
+    MoreThan,
+    Samples,
+    median,
+    number,
+    spread,
+    typical_advantage,
+    verdict,
+)
 from benchmarks.machine import commit, cpu
-from benchmarks.rows import DDPG, LIMITS, PPO, ROWS, SAC, TD3, Growth, Limit, Row
+from benchmarks.rows import DDPG, DQN, ENV_ID, LIMITS, PPO, ROWS, SAC, TD3, Growth, Limit, Row
 
 RESULTS = peers.ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "torchrl", "tensordict", "gymnasium", "mujoco", "numpy")
@@ -49,7 +56,8 @@ def report(samples: Samples, about: Mapping[str, Any]) -> str:
         inner = value if isinstance(value, str) else ", ".join(f"{k} {v}" for k, v in value.items())
         versions.append(f"{name} {inner}" if isinstance(value, str) else f"{name} ({inner})")
     paragraphs = [
-        f"HalfCheetah-v5, {about['date']}, commit {about['commit']}, {about['cpu']}, "
+        f"{ENV_ID} where no row says otherwise, {about['date']}, commit {about['commit']}, "
+        f"{about['cpu']}, "
         f"{about['threads']} of {about['cores']} cores, load before the run "
         f"{about['load']:.2f}, {about['repeats']} rounds in turn.",
         f"Versions: {'; '.join(versions)}.",
@@ -104,12 +112,12 @@ def _place(item: tuple[tuple[str, str], list[float]]) -> tuple[int, int]:
 
 
 def _measured(row: Row, who: str, values: Sequence[float]) -> list[str]:
-    median = f"{number(statistics.median(values))} {row.unit}"
+    least, largest = map(number, spread(values))
     return [
         row.title,
         who,
-        median,
-        f"{number(min(values))} - {number(max(values))}",
+        f"{number(median(values))} {row.unit}",
+        f"{least} - {largest}",
         f"{len(values)}",
     ]
 
@@ -135,7 +143,8 @@ def _shown(kind: str, figure: float | None) -> str:
     """A ratio, or seconds more."""
     if figure is None:
         return ""
-    return f"{figure:+.2f} s" if kind == "excess" else f"{figure:.2f}x"
+    more = "> " if isinstance(figure, MoreThan) else ""
+    return f"{figure:+.2f} s" if kind == "excess" else f"{more}{figure:.2f}x"
 
 
 def keep(samples: Samples, about: Mapping[str, Any], directory: Path = RESULTS) -> Path:
@@ -144,10 +153,12 @@ def keep(samples: Samples, about: Mapping[str, Any], directory: Path = RESULTS) 
     stem = about["date"].replace(" ", "-").replace(":", "")
     path = directory / f"{stem}-cpu.md"
     path.write_text(report(samples, about))
-    rows: dict[str, dict[str, list[float]]] = {}
+    rows: dict[str, dict[str, list[float | str]]] = {}
     for (row, who), values in samples.items():
-        rows.setdefault(row, {})[who] = values
-    settings = {"sac": SAC, "td3": TD3, "ddpg": DDPG, "ppo": PPO}
+        rows.setdefault(row, {})[who] = [
+            number(v) if isinstance(v, MoreThan) else v for v in values
+        ]
+    settings = {"sac": SAC, "td3": TD3, "ddpg": DDPG, "dqn": DQN, "ppo": PPO}
     content = {**about, "settings": settings, "values": rows}
     path.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n")
     return path

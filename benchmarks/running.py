@@ -13,6 +13,7 @@ from benchmarks.figures import MeasurementError, Samples, add_bound, number
 from benchmarks.jobs import PROGRAMS, Job, Sizes, jobs
 from benchmarks.peers import ROOT
 from benchmarks.rows import ROWS
+from trainers import processes
 
 
 def measured(
@@ -25,7 +26,7 @@ def measured(
     for repeat in range(repeats):
         for job in jobs(groups, sizes, seed=repeat):
             try:
-                values = run(job, environment)
+                values = run(job, environment, job.limit_s(samples))
             except MeasurementError as error:
                 failed = True
                 print(f"error: {job.who}: {error}", file=sys.stderr, flush=True)
@@ -38,21 +39,30 @@ def measured(
     return samples, failed
 
 
-def run(job: Job, environment: Mapping[str, str]) -> dict[tuple[str, str], float]:
+def run(
+    job: Job, environment: Mapping[str, str], limit_s: float | None = None
+) -> dict[tuple[str, str], float]:
     """The values a job gave, by row and contestant.
+
+    Args:
+        job: its program is killed if this process ends, or is interrupted.
+        environment: variables of the program.
+        limit_s: after so many seconds it is cut off, and what it has said until then counts.
 
     Raises:
         MeasurementError: it failed, or its output is not what it should be.
     """
     with tempfile.TemporaryDirectory() as directory:
         started = time.time()
-        done = subprocess.run(
-            job.command, capture_output=True, text=True, cwd=directory, env=environment, check=False
-        )
+        try:
+            done = processes.run(job.command, limit_s, cwd=directory, env=environment)
+        except subprocess.TimeoutExpired as late:
+            done = subprocess.CompletedProcess(job.command, 0, late.output, late.stderr)
     if done.returncode:
         raise MeasurementError(f"exit code {done.returncode}: {done.stderr.strip()[-1_000:]}")
+    said = done.stdout[: done.stdout.rfind("\n") + 1]  # of one that was cut off, perhaps not all
     try:
-        values = job.read(done.stdout.splitlines()[-1], started)
+        values = job.read(said.splitlines()[-1], started)
     except (LookupError, ValueError) as error:
         raise MeasurementError(f"its output was not understood: {done.stdout[-200:]!r}") from error
     return {(row, job.who): value for row, value in values.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import platform
@@ -20,6 +19,7 @@ from typing import Any
 
 from benchmarks.learning import Job
 from benchmarks.machine import ROOT, commit, cpu
+from trainers import processes
 from trainers.config.run_dir import CONFIG_FILE
 from trainers.reporting.page import duration, number
 from trainers.reporting.report import write_whole
@@ -27,12 +27,8 @@ from trainers.signals import SAME_SIGNAL_SECONDS
 
 PACKAGES = ("torch", "torchrl", "tensordict", "gymnasium", "mujoco", "numpy")
 FINISHED, STOPPED = 0, 75
+SIGNALLED = 128  # and the number of the signal
 POLL_S = 0.2
-PR_SET_PDEATHSIG = 1
-try:
-    _prctl = ctypes.CDLL(None).prctl
-except (AttributeError, OSError):  # no Linux
-    _prctl = None
 
 
 @dataclass
@@ -110,21 +106,14 @@ def _start(job: Job, at_once: int) -> subprocess.Popen[bytes]:
     _note(job, surroundings(at_once))
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     with log_of(job).open("ab") as log:
-        return subprocess.Popen(
+        return processes.start(
             job.command,
+            by=signal.SIGTERM,  # it stops with a checkpoint
             env=os.environ | {"PYTHONPATH": path},  # the code whose commit was noted
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            process_group=0,  # Ctrl-C reaches it from here, and only once
-            preexec_fn=_end_with_parent,
         )
-
-
-def _end_with_parent() -> None:
-    """Stop with a checkpoint as well if this process is killed."""
-    if _prctl is not None:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _note(job: Job, about: dict[str, Any]) -> None:
@@ -168,8 +157,8 @@ def _how(child: _Child, asked: int) -> str:
     code = child.process.returncode
     if code == FINISHED:
         return "finished"
-    # Below 0: before its training began. After a second signal it ends without a checkpoint.
-    if code == STOPPED or (asked and code < 0) or asked > 1:
+    # By a signal before its training began. After a second one it ends without a checkpoint.
+    if code == STOPPED or (asked and not 0 <= code <= SIGNALLED) or asked > 1:
         return "stopped"
     said = log_of(child.job).read_text("utf-8", errors="replace").split("\n")
     last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")

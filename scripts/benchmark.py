@@ -22,6 +22,7 @@ from benchmarks.peers import PACKAGES, set_up, without_envpool
 from benchmarks.report import conditions, keep, report
 from benchmarks.rows import DEFAULT_GROUPS, GROUPS, ROWS, TRAINED
 from benchmarks.running import measured
+from trainers.signals import exit_code, interrupt_on_signals
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -106,6 +107,7 @@ def possible(groups: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
 
 if __name__ == "__main__":
     try:
+        interrupt_on_signals()  # so that the program under way is ended as well
         sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as interruption:
+        sys.exit(exit_code(interruption))

@@ -4,12 +4,21 @@ import sys
 
 
 def main() -> int:
-    """The exit code: 0 finished, 2 wrong configuration, 75 stopped by a signal, 1 anything else."""
+    """The exit code: 0 finished, 2 wrong configuration, 75 stopped by a signal, 1 anything else.
+
+    Stopped before there was a checkpoint: 130 by SIGINT, 143 by SIGTERM, 138 by SIGUSR1.
+    """
     try:
-        from trainers.config.cli import main as run_command_line
+        from trainers.signals import exit_code, interrupt_on_signals
     except KeyboardInterrupt:
         return 130
-    return run_command_line()
+    try:
+        interrupt_on_signals()
+        from trainers.config.cli import main as run_command_line
+
+        return run_command_line()
+    except KeyboardInterrupt as interruption:
+        return exit_code(interruption)
 
 
 if __name__ == "__main__":

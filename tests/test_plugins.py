@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 import pytest
-from helpers import env_config, sac_loss, tiny_sac
+from helpers import env_config, sac_loss, tiny_dqn, tiny_ppo, tiny_sac
 from torchrl.objectives import SACLoss
 
 from trainers import plugins
@@ -295,6 +296,25 @@ def test_what_raises_when_it_is_made_is_named(
     with pytest.raises(ConfigError, match=match) as caught:
         build(tiny_sac(**given))
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    "error", ["TypeError", "ValueError", "AttributeError", "RuntimeError", "KeyError"]
+)
+@pytest.mark.parametrize("make", [tiny_sac, tiny_ppo, tiny_dqn])
+def test_a_loss_that_raises_when_it_is_made_is_named(error: str, make: Any) -> None:
+    def raises(*networks: Any, **keywords: Any) -> None:
+        raise getattr(builtins, error)("two\nlines")
+
+    name = f"raises_{error}_{make.__name__}"
+    plugins.losses.register(name)(raises)
+    with pytest.raises(ConfigError) as caught:
+        build(make(algo={"loss_module": name}))
+    assert (caught.value.key, caught.value.given) == ("algo.loss_module", name)
+    hint = caught.value.hint or ""
+    assert hint.startswith(f"{error}: ")
+    assert "test_plugins.py:" in hint
+    assert "\n" not in hint
 
 
 def test_without_plugins_nothing_is_known() -> None:

@@ -16,3 +16,13 @@ class NonFiniteError(RuntimeError):
     def __init__(self, message: str, evidence: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.evidence = dict(evidence or {})
+
+
+def innermost_reason(error: BaseException, limit: int = 300) -> str:
+    """Why, in a line: tensordict wraps the reason in a picture of all networks."""
+    from trainers.saving.checkpoint import CheckpointError
+
+    while error.__cause__ is not None and not isinstance(error, CheckpointError):
+        error = error.__cause__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[:limit] + "..."

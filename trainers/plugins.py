@@ -72,7 +72,7 @@ class Registry:
         except Exception as error:
             types = ", ".join(type(argument).__name__ for argument in arguments)
             raise ConfigError(
-                self.key, name, f"one that can be called with {types}", _described(error)
+                self.key, name, f"one that can be called with {types}", described(error)
             ) from error
 
 
@@ -96,11 +96,12 @@ def load_plugins(modules: Iterable[str]) -> None:
                 "plugins",
                 module,
                 "a module that can be imported",
-                _described(error),
+                described(error),
             ) from error
 
 
-def _described(error: Exception) -> str:
+def described(error: Exception) -> str:
     """The error in one line, and where it was raised."""
     innermost = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({innermost.filename}:{innermost.lineno})"
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said} ({innermost.filename}:{innermost.lineno})"

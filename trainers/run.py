@@ -17,12 +17,12 @@ from trainers.config import ConfigError, TrainConfig, load_config, save_config
 from trainers.config.env_id import check_env_id
 from trainers.config.resume import changes
 from trainers.config.run_dir import CONFIG_FILE
+from trainers.errors import NonFiniteError, innermost_reason
 from trainers.plugins import load_plugins
 from trainers.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from trainers.build import Built
-    from trainers.errors import NonFiniteError
     from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
@@ -49,7 +49,6 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     check_env_id(config.env)
     _set_threads(config)
     from trainers.build import build
-    from trainers.errors import NonFiniteError
     from trainers.observe import observe
 
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer it makes
@@ -171,7 +170,7 @@ def _resume(built: Built, source: Path, run_dir: Path) -> None:
                 "resume",
                 str(checkpoint),
                 "an intact checkpoint of the networks and hooks that are configured",
-                _root(error),
+                innermost_reason(error),
             ) from error
         logger.info(
             "resumed from %s: frame %d, update %d", checkpoint, trainer.frames, trainer.updates
@@ -207,15 +206,6 @@ def _keep_evidence(error: NonFiniteError, trainer: Trainer, run_dir: Path) -> No
         logger.error("what it was met in is the same as before: see %s", path)
     except (OSError, TypeError) as failure:
         logger.error("what it was met in could not be kept in %s: %s", path, failure)
-
-
-def _root(error: BaseException) -> str:
-    """The innermost reason: tensordict wraps it in a picture of all networks."""
-    from trainers.saving.checkpoint import CheckpointError
-
-    while error.__cause__ is not None and not isinstance(error, CheckpointError):
-        error = error.__cause__
-    return " ".join(str(error).split())
 
 
 def _greeting(config: TrainConfig, run_dir: Path, trainer: Trainer) -> str:

@@ -17,6 +17,42 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # A signal to a whole process group arrives twice: directly, and passed on by make.
 SAME_SIGNAL_SECONDS = 1.0
 
+_early: list[signal.Signals] = []  # came before the training began
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal came while nothing was there that could stop at a boundary."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
+
+
+def exit_code(interruption: KeyboardInterrupt) -> int:
+    """What a shell makes of a process that a signal ended: 130 after SIGINT, 143 after SIGTERM."""
+    return 128 + getattr(interruption, "signal", signal.SIGINT)
+
+
+def interrupt_on_signals() -> None:
+    """From now on SIGINT, SIGTERM and SIGUSR1 are raised as :class:`Interrupted`.
+
+    So what was begun is cleared away. A second signal ends the process at once.
+    """
+    first: float | None = None
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal first
+        if first is None:
+            first = time.monotonic()
+            _early.append(signal.Signals(number))
+            raise Interrupted(number)
+        if time.monotonic() - first >= SAME_SIGNAL_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    for number in _SIGNALS:
+        signal.signal(number, interrupt)
+
 
 @contextmanager
 def stop_on_signals(trainer: Trainer) -> Iterator[None]:
@@ -40,6 +76,8 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
             raise KeyboardInterrupt(f"{name} again")
 
     previous = {number: signal.signal(number, stop) for number in _SIGNALS}
+    if _early:  # an import can swallow what is raised in it
+        stop(_early.pop(), None)
     try:
         yield
     finally:

@@ -7,7 +7,6 @@ What an algorithm does lives in its hooks (:mod:`trainers.hooks`), when it does 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +22,9 @@ from trainers.capture import CapturedUpdates, obstacle
 from trainers.collection.rollouts import check_shapes, check_values, rollout_from, rollout_state
 from trainers.errors import NonFiniteError
 from trainers.metrics import Metrics, Stopwatch
-from trainers.phases import Loss, Phase, total_norm
+from trainers.phases import Loss, Phase
 from trainers.saving import checkpoint
+from trainers.saving.finite import refuse_non_finite
 from trainers.saving.restoring import Restored, changed, copied, report, restored, surroundings
 from trainers.stages import Stage
 from trainers.tensordicts import tensordict_of
@@ -390,15 +390,9 @@ class Trainer:
         """Write a checkpoint directory; see :func:`trainers.saving.checkpoint.save`.
 
         Raises:
-            NonFiniteError: a parameter is not finite; nothing was written.
+            NonFiniteError: something that is learnt from is not finite; nothing was written.
         """
-        for phase in self.phases:
-            if not math.isfinite(total_norm(list(phase.parameters())).item()):
-                raise NonFiniteError(
-                    f"a parameter is not finite at update {self.updates}, frame {self.frames}: "
-                    "the run was not saved", {"loss": phase.state_dict().get("loss", {})},
-                )  # fmt: skip
-        checkpoint.save(path, self.state_dict(), previous)
+        checkpoint.save(path, self.state_dict(), previous, check=refuse_non_finite)
 
     def load(self, path: str | Path) -> None:
         """Restore a checkpoint directory written by :meth:`save`."""

@@ -6,7 +6,7 @@ import json
 
 import gymnasium
 import torch
-from common import ENV_ID, per_second, read_settings
+from common import per_second, read_settings
 
 
 def gflops(n: int, seconds: float) -> float:
@@ -17,7 +17,7 @@ def gflops(n: int, seconds: float) -> float:
 
 def env_steps(seconds: float) -> float:
     """Steps a second with actions that cost nothing."""
-    env = gymnasium.make(ENV_ID)
+    env = gymnasium.make(settings.env_id)
     env.reset(seed=0)
     action = env.action_space.sample()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import gymnasium
 import numpy as np
 import torch
-from common import ENV_ID, Marks, read_settings
+from common import Marks, read_settings
 from configured import configured
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import nn
@@ -27,7 +27,7 @@ class Separate:
     """Environments in a list: faster than Gymnasium's vector."""
 
     def __init__(self, n):
-        self.envs = [gymnasium.make(ENV_ID) for _ in range(n)]
+        self.envs = [gymnasium.make(settings.env_id) for _ in range(n)]
         self.num_actions = self.envs[0].action_space.shape[0]
 
     def reset(self, seed):
@@ -52,7 +52,7 @@ class Vector:
 
     def __init__(self, n):
         self.envs = SyncVectorEnv(
-            [lambda: gymnasium.make(ENV_ID)] * n, autoreset_mode=AutoresetMode.SAME_STEP
+            [lambda: gymnasium.make(settings.env_id)] * n, autoreset_mode=AutoresetMode.SAME_STEP
         )
         self.num_actions = self.envs.single_action_space.shape[0]
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-ENV_ID = "HalfCheetah-v5"
-
 
 def read_settings() -> SimpleNamespace:
     """What `scripts/benchmark.py` put on the command line."""
@@ -24,6 +22,7 @@ class Marks:
     """
 
     def __init__(self, settings: SimpleNamespace) -> None:
+        self._settings = settings
         self._every, self._until = settings.mark_every, settings.until
         self._due = self._every
         self._paused = 0.0
@@ -48,13 +47,14 @@ class Marks:
         if self._until is None or act is None:
             return False
         started = time.perf_counter()
-        mark["return"] = evaluate(act)
+        mark["return"] = evaluate(act, self._settings.env_id)
+        self.print()  # it may be cut off before the next one
         self._paused += time.perf_counter() - started
         return mark["return"] >= self._until
 
     def print(self) -> None:
-        """The one line on stdout that `scripts/benchmark.py` reads."""
-        print(json.dumps(self.marks))
+        """A line on stdout: `scripts/benchmark.py` reads the last one."""
+        print(json.dumps(self.marks), flush=True)
 
 
 def per_second(work: Callable[[], object], seconds: float) -> float:
@@ -67,11 +67,13 @@ def per_second(work: Callable[[], object], seconds: float) -> float:
     return count / elapsed
 
 
-def evaluate(act: Callable[[Any], Any], episodes: int = 10, seed: int = 10_000) -> float:
+def evaluate(
+    act: Callable[[Any], Any], env_id: str, episodes: int = 10, seed: int = 10_000
+) -> float:
     """Mean return over episodes that begin the same for everyone."""
     import gymnasium
 
-    env = gymnasium.make(ENV_ID)
+    env = gymnasium.make(env_id)
     total = 0.0
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed + episode)

@@ -6,12 +6,11 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
-from common import ENV_ID
-
 from trainers.config import (
     AlgoConfig,
     CheckpointConfig,
     DDPGConfig,
+    DQNConfig,
     EnvConfig,
     EvalConfig,
     NetworkConfig,
@@ -30,8 +29,8 @@ def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
         # Not staggered: the others do not cut their first episodes.
         env=EnvConfig.from_dict(
             {
-                "id": ENV_ID,
-                "name": ENV_ID,
+                "id": settings.env_id,
+                "name": settings.env_id,
                 "num_envs": settings.num_envs,
                 "backend": backend,
                 "stagger": False,
@@ -52,7 +51,7 @@ def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
 
 
 def _off_policy(settings: SimpleNamespace) -> dict[str, Any]:
-    """What SAC, TD3 and DDPG have in common."""
+    """What those that learn from a buffer have in common."""
     return {
         "lr": settings.lr,
         "gamma": settings.gamma,
@@ -74,6 +73,8 @@ def _td3(settings: SimpleNamespace) -> AlgoConfig:
     return TD3Config(
         num_critics=2,
         policy_delay=settings.policy_delay,
+        policy_noise=settings.policy_noise,
+        noise_clip=settings.noise_clip,
         noise="gaussian",
         exploration_noise=settings.exploration_noise,
         **_off_policy(settings),
@@ -84,6 +85,22 @@ def _ddpg(settings: SimpleNamespace) -> AlgoConfig:
     return DDPGConfig(
         noise="gaussian", exploration_noise=settings.exploration_noise, **_off_policy(settings)
     )
+
+
+def _dqn(settings: SimpleNamespace) -> AlgoConfig:
+    updates = settings.frames_per_target_update * settings.updates_per_frame
+    own = {
+        "frames_per_batch": settings.frames_per_batch,
+        "epsilon_start": settings.epsilon_start,
+        "epsilon_end": settings.epsilon_end,
+        "exploration_fraction": settings.exploration_fraction,
+        "double": False,  # SB3 has the paper's
+        "target_update": "hard",
+        "target_update_interval": round(updates),
+        "loss_function": "smooth_l1",
+        "max_grad_norm": settings.max_grad_norm,
+    }
+    return DQNConfig(**_off_policy(settings) | own)
 
 
 def _ppo(settings: SimpleNamespace) -> AlgoConfig:
@@ -109,4 +126,4 @@ def _ppo(settings: SimpleNamespace) -> AlgoConfig:
     )
 
 
-_MAKERS = {"sac": _sac, "td3": _td3, "ddpg": _ddpg, "ppo": _ppo}
+_MAKERS = {"sac": _sac, "td3": _td3, "ddpg": _ddpg, "dqn": _dqn, "ppo": _ppo}

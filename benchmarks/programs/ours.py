@@ -1,18 +1,22 @@
 """This project, as `scripts/train.py` runs it, with its default metrics in a file.
 
-Equal for everyone: networks and activations; learning rates, discount, Adam (eps 1e-8 for SAC, 1e-5
-for PPO); SAC's buffer, batches, target networks, warm-up of random actions and one update for each
+Equal for everyone: networks and activations; learning rates, discount, Adam (eps 1e-5 for PPO, else
+1e-8); SAC's buffer, batches, target networks, warm-up of random actions and one update for each
 frame after it, its entropy coefficient from 1.0 towards minus the number of action dimensions;
 PPO's rollouts, epochs, minibatches with normalised advantages (made once a rollout), clipping of
-ratios and gradients, squared errors of values; nothing else normalised; Gymnasium's environments in
-their default wrappers, in one process; threads. Ours, SB3 and SBX write metrics of episodes and
-losses to a file of JSON lines, every 1,000 frames (SAC) or every rollout (PPO).
+ratios and gradients, squared errors of values; nothing else normalised; TD3's delay, noise, and
+smoothing of targets; DQN's (not double) rollouts of four frames for an update, epsilon by frames,
+clipping of gradients and of errors, targets copied every 256 frames; Gymnasium's
+environments in their default wrappers, in one process; threads. Ours, SB3 and SBX write metrics of
+episodes and losses to a file of JSON lines, every 1,000 frames or, with PPO, every rollout.
 
 What is left is how a library does it, and no setting of it:
 
 - SB3 and SBX store SAC's observations in float64, the environment's type, and convert each batch;
   we and TorchRL's trainer store float32. They halve the errors of SAC's critics, which Adam undoes,
   and step the critics before the actor's loss is computed, we and TorchRL's trainer after.
+- SBX halves the errors of TD3's and DDPG's critics as well. It and SB3 draw noise for the targets
+  of DDPG, clipped to 0, and add exploration noise to the random actions of the warm-up.
 - SBX moves the targets of TD3 in every update, we and SB3 in every second; its actor goes by the
   least of the critics, the others by the first.
 - SBX clips the gradients of PPO's actor and of its critic, the others those of both together.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from common import ENV_ID, Marks, read_settings
+from common import Marks, read_settings
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
@@ -16,7 +16,7 @@ if settings.jax:
 
     relu, tanh = linen.relu, linen.tanh
 else:
-    from stable_baselines3 import DDPG, PPO, SAC, TD3
+    from stable_baselines3 import DDPG, DQN, PPO, SAC, TD3
     from torch import nn
 
     relu, tanh = nn.ReLU, nn.Tanh
@@ -27,7 +27,7 @@ def count_updates() -> int:
     on_policy = settings.algo == "ppo"
     if settings.jax:
         return int((model.policy.actor_state if on_policy else model.policy.qf_state).step)
-    optimizer = (model.policy if on_policy else model.critic).optimizer
+    optimizer = (model.policy if settings.algo in ("ppo", "dqn") else model.critic).optimizer
     return next((int(state["step"]) for state in optimizer.state.values()), 0)
 
 
@@ -37,10 +37,15 @@ class TakeMarks(BaseCallback):
     def _on_training_start(self) -> None:
         self.marks = Marks(settings)  # `learn` has made and reset the environments by then
         self.reached = False
+        # HalfCheetah's episodes have 1,000 frames; CartPole's have any number.
+        self.line_due = 1_000 if settings.algo == "dqn" else float("inf")
 
     def _on_rollout_start(self) -> None:
         act = lambda observation: model.predict(observation, deterministic=True)[0]  # noqa: E731  # handed on once
         self.reached = self.marks(self.num_timesteps, count_updates, act)
+        if self.num_timesteps >= self.line_due:
+            self.line_due += 1_000
+            self.model.dump_logs()
 
     def _on_step(self) -> bool:
         return not self.reached
@@ -50,7 +55,7 @@ class TakeMarks(BaseCallback):
         self.marks.print()
 
 
-env = make_vec_env(ENV_ID, n_envs=settings.num_envs, seed=settings.seed)
+env = make_vec_env(settings.env_id, n_envs=settings.num_envs, seed=settings.seed)
 common = {
     "env": env,
     "learning_rate": settings.lr,
@@ -77,6 +82,13 @@ if settings.algo == "sac":
 elif settings.algo in ("td3", "ddpg"):
     # To them DDPG is TD3 without its delay, its smoothing and its second critic.
     twins = settings.algo == "td3"
+    own = {"qf_learning_rate": settings.lr} if settings.jax else {}  # SBX has another
+    if twins:
+        own |= {
+            "policy_delay": settings.policy_delay,
+            "target_policy_noise": settings.policy_noise,
+            "target_noise_clip": settings.noise_clip,
+        }
     shape = env.action_space.shape
     model = (TD3 if twins else DDPG)(
         "MlpPolicy",
@@ -91,8 +103,24 @@ elif settings.algo in ("td3", "ddpg"):
             "activation_fn": relu,
             "n_critics": 2 if twins else 1,
         },
-        **({"policy_delay": settings.policy_delay} if twins else {}),
-        **({"qf_learning_rate": settings.lr} if settings.jax else {}),  # else it has its own
+        **own,
+        **common,
+    )
+elif settings.algo == "dqn":
+    frames = settings.frames_per_batch
+    model = DQN(
+        "MlpPolicy",
+        tau=settings.tau,
+        buffer_size=settings.buffer_size,
+        learning_starts=settings.warm_up,
+        train_freq=(frames, "step"),
+        gradient_steps=round(frames * settings.updates_per_frame),
+        target_update_interval=settings.frames_per_target_update,
+        exploration_initial_eps=settings.epsilon_start,
+        exploration_final_eps=settings.epsilon_end,
+        exploration_fraction=settings.exploration_fraction,
+        max_grad_norm=settings.max_grad_norm,
+        policy_kwargs={"net_arch": settings.hidden, "activation_fn": relu},
         **common,
     )
 else:
@@ -110,6 +138,7 @@ else:
         policy_kwargs={"net_arch": settings.hidden, "activation_fn": tanh},
         **common,
     )
-# As often as ours: every episode of 1,000 frames with SAC, every rollout with PPO.
 model.set_logger(configure("run", ["json"]))
-model.learn(settings.total_frames, callback=TakeMarks(), log_interval=1)
+# As often as ours: every 1,000 frames, which are an episode, or every rollout with PPO.
+episodes = None if settings.algo == "dqn" else 1
+model.learn(settings.total_frames, callback=TakeMarks(), log_interval=episodes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import torch
-from common import ENV_ID, Marks, read_settings
+from common import Marks, read_settings
 from tensordict.nn import AddStateIndependentNormalScale, NormalParamExtractor, TensorDictModule
 from torch import nn
 from torchrl.collectors import Collector
@@ -24,9 +24,9 @@ torch.manual_seed(settings.seed)
 def make_env():
     """One environment, or several one after the other in this process, as the others have them."""
     if settings.num_envs == 1:
-        env = GymEnv(ENV_ID)
+        env = GymEnv(settings.env_id)
     else:
-        env = SerialEnv(settings.num_envs, lambda: GymEnv(ENV_ID))
+        env = SerialEnv(settings.num_envs, lambda: GymEnv(settings.env_id))
     return TransformedEnv(env, DoubleToFloat())
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from benchmarks.figures import (
     MeasurementError,
+    MoreThan,
     add_bound,
     advantage,
+    median,
+    number,
     speed,
+    spread,
     time_to_pass,
     typical_advantage,
     verdict,
@@ -44,13 +46,15 @@ def test_time_to_pass_is_that_of_the_first_evaluation_that_does() -> None:
         {"seconds": 50.0, "return": 4_500.0},
     ]
     assert time_to_pass(marks, 4_000.0) == 25.0
-    assert time_to_pass(marks, 5_000.0) == math.inf
+    never = time_to_pass(marks, 5_000.0)
+    assert isinstance(never, MoreThan)
+    assert never == 40.0
 
 
 def test_a_ratio_says_how_many_times_as_good_we_are() -> None:
     assert advantage("rate", 300.0, 100.0) == 3.0
     assert advantage("time", 300.0, 600.0) == 2.0
-    assert advantage("time", math.inf, 600.0) == 0.0
+    assert advantage("time", MoreThan(300.0), 600.0) == 0.0
     assert advantage("excess", 4.5, 3.0) == 1.5
 
 
@@ -77,6 +81,43 @@ def test_verdicts(
     kind: str, figure: float, must: float | None, goal: float | None, expected: str
 ) -> None:
     assert verdict(kind, figure, Limit(must, goal)) == expected
+
+
+def censored(*values: float) -> list[float]:
+    """Those below 0 were not waited for any longer than that."""
+    return [MoreThan(-value) if value < 0 else value for value in values]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([100, 300, 200], "200"),
+        ([100, -400, 200], "200"),
+        ([100, -150, 200], "200"),  # it may have taken longer than 200
+        ([100, -400, -500], "> 400"),
+        ([-700, -400, -500], "> 500"),
+        ([100, -400], "> 250"),
+        ([100, 200, 300, -400], "250"),
+    ],
+)
+def test_a_median_needs_half_of_the_values(values: list[float], expected: str) -> None:
+    assert number(median(censored(*values))) == expected
+
+
+def test_ends_that_are_not_known() -> None:
+    assert list(map(number, spread([3.0, 1.0, 2.0]))) == ["1", "3"]
+    assert list(map(number, spread(censored(3, -1, 2)))) == ["> 1", "> 3"]
+
+
+def test_a_ratio_to_a_time_that_was_not_waited_for_is_a_bound() -> None:
+    figure = advantage("time", 200.0, MoreThan(800.0))
+    assert isinstance(figure, MoreThan)
+    assert figure == 4.0
+    assert verdict("time", figure, Limit(1.0)) == "must"
+    assert verdict("time", figure, Limit(None, 2.0)) == "goal"
+    assert verdict("time", MoreThan(1.5), Limit(None, 2.0)) == "not known"
+    assert verdict("time", MoreThan(0.5), Limit(1.0)) == "not known"
+    assert verdict("time", advantage("time", MoreThan(9.0), 6.0), Limit(1.0)) == "MISSED"
 
 
 def test_the_bound_of_updates_is_by_the_higher_peak() -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from benchmarks import peers
-from benchmarks.figures import MeasurementError
+from benchmarks.figures import MeasurementError, MoreThan, time_to_pass
 from benchmarks.jobs import PROGRAMS, QUICK, Job, Sizes, jobs
-from benchmarks.rows import BATCHES, GROUPS, ROWS, Growth
+from benchmarks.rows import BATCHES, GROUPS, LIMITS, PATIENCE, ROWS, Growth
 from benchmarks.running import run
-from trainers.config import DDPGConfig, SACConfig, TD3Config
+from trainers.config import DDPGConfig, DQNConfig, SACConfig, TD3Config
 
 
 def _settings(job: Job) -> dict[str, Any]:
@@ -25,13 +25,13 @@ def _settings(job: Job) -> dict[str, Any]:
 
 
 def test_all_contestants_of_a_row_are_told_the_same() -> None:
-    for group in ("sac", "td3", "ddpg", "ppo1", "ppo8"):
+    for group in ("sac", "td3", "ddpg", "dqn", "ppo1", "ppo8"):
         told = []
         for job in jobs([group], QUICK, seed=1):
             settings = _settings(job)
             assert settings.pop("jax") == (job.who == "sbx")
             told.append(settings)
-        assert len(told) >= 3
+        assert len(told) >= (2 if group == "dqn" else 3)
         assert all(settings == told[0] for settings in told)
 
 
@@ -106,6 +106,18 @@ def test_the_settings_become_a_configuration_of_ours(monkeypatch: pytest.MonkeyP
         assert type(config.algo) is kind
         assert (config.algo.noise, config.algo.exploration_noise) == ("gaussian", 0.1)
         assert config.network.activation == "relu"
+    settings = _settings(jobs(["td3"], Sizes(), seed=7)[0])
+    algo = configured(SimpleNamespace(**settings)).algo
+    assert isinstance(algo, TD3Config)
+    assert (algo.policy_delay, algo.policy_noise, algo.noise_clip) == (2, 0.2, 0.5)
+    settings = _settings(jobs(["dqn"], Sizes(), seed=7)[0])
+    config = configured(SimpleNamespace(**settings))
+    assert (config.env.id, config.network.hidden) == ("CartPole-v1", [64, 64])
+    algo = config.algo
+    assert isinstance(algo, DQNConfig)
+    assert (algo.double, algo.loss_function, algo.max_grad_norm) == (False, "smooth_l1", 10.0)
+    assert (algo.target_update, algo.targets_interval) == ("hard", 64)  # of 256 frames
+    assert (algo.frames_per_batch, algo.utd_ratio) == (4, 0.25)
     settings = _settings(jobs(["ppo8"], Sizes(), seed=7)[0])
     config = configured(SimpleNamespace(**settings))
     assert (config.env.num_envs, config.network.hidden) == (8, [64, 64])
@@ -134,3 +146,52 @@ def test_a_program_that_fails_is_an_error(program: str, expected: str) -> None:
     job = Job("us", command, lambda line, _: {"sac": json.loads(line)})
     with pytest.raises(MeasurementError, match=expected):
         run(job, {})
+
+
+# Says something every now and then, and the rest of it never.
+SLOW = """
+import time
+print('[1, 2]', flush=True)
+print('[3, 4', end='', flush=True)
+time.sleep(60)
+"""
+
+
+def test_of_a_program_that_is_cut_off_the_last_whole_line_counts() -> None:
+    job = Job("us", [sys.executable, "-c", SLOW], lambda line, _: {"sac": json.loads(line)[1]})
+    assert run(job, {}, limit_s=3.0) == {("sac", "us"): 2}
+
+
+def test_one_that_has_said_nothing_until_then_is_an_error() -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(MeasurementError, match="not understood"):
+        run(Job("us", command, lambda line, _: {"sac": json.loads(line)}), {}, limit_s=0.5)
+
+
+def test_peers_are_waited_for_as_long_as_it_takes_to_tell() -> None:
+    ours, *peers = jobs(["learning"], Sizes(), seed=0)
+    samples: dict[tuple[str, str], list[float]] = {}
+    assert [job.limit_s(samples) for job in (ours, *peers)] == [None] * 3
+    samples["learning", "ours"] = [100.0, 150.0]
+    assert ours.limit_s(samples) is None
+    assert [job.limit_s(samples) for job in peers] == [660.0] * 2
+    goals = [LIMITS["learning", job.who] for job in peers]
+    assert all(bound <= PATIENCE for limit in goals for bound in (limit.must or 0, limit.goal or 0))
+
+
+def test_marks_are_said_as_they_come(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that is cut off has said how far it came."""
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    import common
+
+    returns = iter([1.0, 7.0])
+    monkeypatch.setattr(common, "evaluate", lambda act, env_id: next(returns))
+    marks = common.Marks(SimpleNamespace(mark_every=10, until=5.0, env_id="CartPole-v1"))
+    assert not marks(10, lambda: 0, lambda observation: 0)
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [mark["frames"] for mark in said] == [0, 10]
+    assert isinstance(time_to_pass(said, 5.0), MoreThan)
+    assert marks(20, lambda: 0, lambda observation: 0)
+    assert time_to_pass(json.loads(capsys.readouterr().out.splitlines()[-1]), 5.0) > 0

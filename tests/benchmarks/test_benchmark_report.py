@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import MoreThan
 from benchmarks.report import growth_table, keep, report, table
 from benchmarks.rows import LIMITS, ROWS, Growth
 
@@ -94,3 +95,19 @@ def test_results_are_kept_under_their_date(tmp_path: Path) -> None:
     assert content["values"]["sac"]["ours"] == [190.0, 210.0, 200.0]
     assert content["values"]["updates_by_batch"] == {"4096": [20, 30, 25], "256": [210, 200, 190]}
     assert content["settings"]["sac"]["batch_size"] == 256
+
+
+def test_what_was_not_waited_for_is_shown_as_such(tmp_path: Path) -> None:
+    samples = {
+        ("learning", "ours"): [200.0, 210.0, 190.0],
+        ("learning", "sbx"): [MoreThan(800.0), 500.0, 600.0],
+        ("learning", "sb3"): [MoreThan(800.0), MoreThan(840.0), 600.0],
+    }
+    lines = [line.split(" | ", 2)[2] for line in table(samples).splitlines()[2:]]
+    assert lines == [
+        "200 s | 190 - 210 | 3 |  |  |  |  |",
+        "600 s | 500 - > 800 | 3 | 3.00x | 1.00x |  | must |",
+        "> 800 s | 600 - > 840 | 3 | > 4.00x |  | 2.00x | goal |",
+    ]
+    path = keep(samples, ABOUT, tmp_path).with_suffix(".json")
+    assert json.loads(path.read_text())["values"]["learning"]["sb3"] == ["> 800", "> 840", 600.0]

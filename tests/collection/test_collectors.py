@@ -359,3 +359,34 @@ def test_a_collector_closes_its_environments(make: Make) -> None:
     collector.shutdown()
     assert not any(process.is_alive() for process in collector.envs._env.processes)
     collector.shutdown()
+
+
+def test_a_resumed_run_has_no_more_workers_to_lose(make: Make) -> None:
+    """What was lost before counts, whether it was resumed or not."""
+    env = {"backend": "async", "worker_restarts": 1}
+    before = make(**env)
+    rollouts = iter(before)
+    next(rollouts)
+    before.envs._env.processes[0].kill()
+    assert next(rollouts)["next", "truncated"].all()
+    state = before.state_dict()
+    assert state["replaced_workers"] == 1
+
+    after = make(**env)
+    after.load_state_dict(state)
+    assert after.restored[0] == "exact"
+    rollouts = iter(after)
+    next(rollouts)
+    after.envs._env.processes[0].kill()
+    with pytest.raises(RuntimeError, match="no restart is left"):
+        next(rollouts)
+
+
+def test_a_state_of_an_older_version_has_lost_no_workers(make: Make) -> None:
+    before, after = make(backend="async"), make(backend="async")
+    next(iter(before))
+    state = before.state_dict()
+    del state["replaced_workers"]
+    after.envs.replaced_workers = 3
+    after.load_state_dict(state)
+    assert after.envs.replaced_workers == 0

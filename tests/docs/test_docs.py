@@ -154,6 +154,14 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_that_are_named_are_there(page: Path) -> None:
+    for name in re.findall(r"`(?:tests/([^`]*)|(test_[^`]*\.py))`", page.read_text()):
+        within, alone = name
+        found = (ROOT / "tests").glob(within or f"**/{alone}") if any(name) else [ROOT]
+        assert any(found), name
+
+
 def anchors(page: Path) -> set[str]:
     """What the headings of a page are called in links, as GitHub makes it."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)

@@ -232,3 +232,49 @@ def test_a_checkpoint_that_was_not_completed_is_none(run: Path, finished: Path) 
     assert train("resume=run") == 0
     assert_equal_runs(run, finished)
     assert not list(run.glob("checkpoints/.*"))
+
+
+# What is imported while a run starts, and takes its time.
+SLOW = """
+import pathlib, time
+pathlib.Path("importing").write_text("now")
+time.sleep(60)
+"""
+
+
+def signalled_at_start(*arguments: str, name: str) -> tuple[int, str]:
+    """The exit code of the script, and what it said, if it gets a signal before it trains."""
+    Path("slow_plugin.py").write_text(SLOW)
+    Path("importing").unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments, "plugins=[slow_plugin]"],
+        env=variables(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_for(Path("importing"))
+        process.send_signal(signal.Signals[name])
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, said
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
+def test_a_signal_before_the_training_leaves_nothing(name: str, code: int) -> None:
+    auto = (*TINY, "run_dir=runs/mine", "resume=auto")
+    assert signalled_at_start(*auto, name=name) == (
+        code,
+        f"train.py: {name}: ended, nothing was saved\n",
+    )
+    assert not Path("runs").exists()
+
+
+def test_a_signal_before_a_run_goes_on_leaves_it_as_it_is(run: Path, finished: Path) -> None:
+    (run / "metrics.jsonl").write_text("")  # else it is finished
+    code, said = signalled_at_start("resume=run", name="SIGTERM")
+    assert code == 75
+    assert "train.py: SIGTERM: ended; go on with: python scripts/train.py resume=run\n" in said
+    assert names(run) == names(finished)

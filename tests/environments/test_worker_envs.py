@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from alive import left
 from gymnasium.spaces import Box
 
 from trainers.config import ConfigError
@@ -221,18 +223,52 @@ def test_workers_do_not_outlive_a_trainer_that_is_killed(hangs: bool, tmp_path: 
     assert os.waitstatus_to_exitcode(os.waitpid(trainer, 0)[1]) == -signal.SIGKILL
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
     assert len(pids) == 2
-    for _ in range(500):
-        if not any(map(_runs, pids)):
-            return
-        time.sleep(0.02)
-    pytest.fail(f"still there: {[pid for pid in pids if _runs(pid)]}")
+    assert not left(pids)
 
 
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def test_workers_outlive_the_thread_that_started_them(workers: Any) -> None:
+    """The system knows parents by their threads."""
+    made: list[Any] = []
+    thread = threading.Thread(target=lambda: made.append(workers()))
+    thread.start()
+    thread.join()
+    (envs,) = made
+    first = list(envs.processes)
+    first[0].join(0.5)
+    assert all(process.is_alive() for process in first)
+    assert envs.reset(seed=[1, 2])[0].shape == (2, 2)
+    assert envs.processes == first
+
+
+def test_one_that_reads_nothing_is_replaced(workers: Any) -> None:
+    """What it is asked does not fit into its pipe; its answers are not waited for yet."""
+    envs = workers(timeout_s=1.0)
+    envs.reset(seed=[1, 2])
+    hung = envs.processes[0]
+    os.kill(hung.pid, signal.SIGSTOP)
+    factor = np.full(1_000_000, 2.0)
+    with pytest.raises(AttributeError):  # a new one has no episode, so no position
+        envs.call("where", factor)
+    assert not hung.is_alive()
+    envs.reset(seed=[1, 2])
+    assert [len(each) for each in envs.call("where", factor)] == [len(factor)] * 2
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_closing_does_not_wait_for_one_that_reads_nothing(full: bool, workers: Any) -> None:
+    envs = workers(timeout_s=60.0)
+    envs.reset(seed=[1, 2])
+    os.kill(envs.processes[0].pid, signal.SIGSTOP)
+    if full:
+        pipe = envs._pipes[0]
+        os.set_blocking(pipe.fileno(), False)
+        with pytest.raises(BlockingIOError):
+            pipe.send(np.zeros(1_000_000))
+        os.set_blocking(pipe.fileno(), True)
+    processes, begin = list(envs.processes), time.monotonic()
+    envs.close()
+    assert time.monotonic() - begin < 30
+    assert not any(process.is_alive() for process in processes)
 
 
 def test_an_error_leaves_no_answers_behind(workers: Any, tmp_path: Path) -> None:

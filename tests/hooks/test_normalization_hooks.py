@@ -6,12 +6,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import stub
+from helpers import (
+    assert_same,
+    env_config,
+    register_spaces,
+    stub,
+    tiny_a2c,
+    tiny_ppo,
+    tiny_reinforce,
+    tiny_sac,
+)
 from tensordict import TensorDict
 
+from trainers.build import build
 from trainers.hooks import ScaleReward, UpdateNormalizer
 from trainers.networks.normalization import RunningNorm
 from trainers.saving import checkpoint
@@ -133,3 +144,17 @@ def test_the_normaliser_sees_every_observation_once() -> None:
     assert float(norm.count) == 60
     np.testing.assert_allclose(norm.mean.numpy(), every.mean(0), rtol=1e-9)
     np.testing.assert_allclose(norm.var.numpy(), every.var(0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("make", [tiny_ppo, tiny_a2c, tiny_reinforce, tiny_sac])
+def test_an_environment_may_observe_nothing(make: Any, tmp_path: Path) -> None:
+    nothing, action = gym.spaces.Box(-1, 1, (0,)), gym.spaces.Box(-1, 1, (1,))
+    env_id = register_spaces(f"Nothing{make.__name__}", nothing, action)
+    trainer = build(make(env_config(env_id))).trainer
+    trainer.train()
+    assert trainer.updates > 0
+    trainer.save(tmp_path / "c")
+    again = build(make(env_config(env_id))).trainer
+    again.load(tmp_path / "c")
+    again.collector.shutdown()
+    assert_same(again.state_dict()["phases"], trainer.state_dict()["phases"])

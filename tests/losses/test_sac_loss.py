@@ -402,3 +402,52 @@ def test_the_target_of_the_first_version_is_the_value_network_s() -> None:
     loss, _ = make(CriticwiseSACLoss, value_network=True)
     names = {name for name, _ in loss.named_children() if name.startswith("target_")}
     assert names == {"target_value_network_params"}
+
+
+# ------------------------------------------------------------------ skipped states
+
+
+def test_what_is_skipped_comes_after_a_termination_and_no_truncation() -> None:
+    """Without one, the targets are those of a loss that skips nothing."""
+    data = batch()
+    following: Any = data["next"]
+    following["terminated"].fill_(False)
+    assert following["done"].any()
+    (skips, _), (asks, _) = (make(CriticwiseSACLoss, skip_done_states=s) for s in (True, False))
+    (theirs, _) = make(SACLoss, skip_done_states=True)
+    expected = targets_of(asks, data)
+    assert near(targets_of(skips, data), expected)
+    assert not near(targets_of(theirs, data), expected, 0.01)
+
+
+def test_nothing_is_asked_after_a_termination() -> None:
+    data = batch()
+    following: Any = data["next"]
+    over = following["terminated"].squeeze(-1)
+    following["observation"][over] = torch.nan
+    loss, config = make(CriticwiseSACLoss, skip_done_states=True)
+    targets = targets_of(loss, data)
+    assert torch.equal(targets[over], following["reward"].squeeze(-1)[over])
+    states = following[~over]
+    expected = states["reward"].squeeze(-1) + config.gamma * next_values_of(loss, data[~over])
+    assert near(targets[~over], expected.detach())
+    assert loss(data)["loss_qvalue"].isfinite()
+
+
+def test_every_state_may_be_skipped() -> None:
+    data = batch()
+    following: Any = data["next"]
+    following["terminated"].fill_(True)
+    loss, _ = make(CriticwiseSACLoss, skip_done_states=True)
+    assert torch.equal(targets_of(loss, data), following["reward"].squeeze(-1))
+
+
+@pytest.mark.parametrize("estimator", ["td1", "td_lambda"])
+def test_slices_are_skipped_in_place(estimator: str) -> None:
+    form: dict[str, Any] = {"value_estimator": estimator, "gamma": 0.9, "lmbda": 0.7, **SLICED}
+    data = batch(length=8)
+    data["next"]["terminated"].fill_(False)
+    (skips, _), (asks, _) = (
+        make(CriticwiseSACLoss, skip_done_states=s, **form) for s in (True, False)
+    )
+    assert near(targets_of(skips, data), targets_of(asks, data))

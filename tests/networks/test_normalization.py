@@ -80,3 +80,9 @@ def test_the_state_travels_with_the_network(tmp_path: Path) -> None:
     norm.update(values(50, 3, seed=1))
     other.update(values(50, 3, seed=1))
     assert_same(other.state_dict(), norm.state_dict())
+
+
+def test_values_may_have_nothing_in_them() -> None:
+    norm = RunningNorm([0])
+    norm.update(torch.zeros(3, 4, 0))
+    assert norm(torch.zeros(2, 0)).shape == (2, 0)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alive import appears, left, runs
 
 from benchmarks import peers
 from trainers.config import ConfigError, EnvConfig
@@ -70,3 +75,47 @@ def test_what_envpool_is_needed_for_is_left_out_without_it(
     assert benchmark.possible(["envpool"]) == (("envpool",), [])
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     assert benchmark.possible(["sac"]) == (("sac",), [])
+
+
+# The script, with a program of its own that does not end.
+INTERRUPTED = """
+import runpy, sys
+from benchmarks import running
+from benchmarks.jobs import Job
+running.jobs = lambda *_, **__: [Job("us", [sys.executable, "-c", CHILD], lambda line, _: {})]
+sys.argv = [SCRIPT, "--only", "bare", "--quick"]
+runpy.run_path(SCRIPT, run_name="__main__")
+"""
+CHILD = """
+import os, time
+with open(PLACE, "w") as file:
+    file.write(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_the_program_under_way_ends_with_the_benchmark(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    place = tmp_path / "pid"
+    child = f"PLACE = {str(place)!r}\n{CHILD}"
+    program = f"SCRIPT, CHILD = {str(SCRIPT)!r}, {child!r}\n{INTERRUPTED}"
+    benchmark = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        pid = int(appears(place))
+        assert runs(pid)
+        benchmark.send_signal(number)
+        assert benchmark.wait(30) == code
+    finally:
+        benchmark.kill()
+        benchmark.wait()
+    assert not left([pid])

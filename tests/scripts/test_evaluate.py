@@ -77,7 +77,7 @@ def evaluations(run_dir: Path) -> list[dict[str, Any]]:
 
 def evaluated(*arguments: str, code: int = 0) -> dict[str, Any]:
     """What is in the JSON file of an evaluation in the working directory."""
-    assert main([*arguments, "output=out.json"]) == code
+    assert main([*arguments, "out=out.json"]) == code
     return json.loads(Path("out.json").read_text())
 
 
@@ -198,7 +198,7 @@ def test_copies_do_as_well_as_the_run(sac: Path, tmp_path: Path) -> None:
 def test_a_checkpoint_is_found_from_within(sac: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = Path("out.json").absolute()
     monkeypatch.chdir(sac / "best")
-    assert main(["run_dir=.", f"output={out}"]) == 0
+    assert main(["run_dir=.", f"out={out}"]) == 0
 
 
 def test_results_of_a_checkpoint_go_beside_the_configuration(copy: Path) -> None:
@@ -267,14 +267,15 @@ def refused(arguments: list[str], expected: str, capsys: Capture) -> None:
         (["run_dir=RUN", "which=bset"], 'which: got "bset", expected best or .* did you mean best'),
         (["run_dir=RUN", "seed=-1"], "seed: got -1, expected a whole number at least 0"),
         (["run_dir=RUN", "episode=3"], r"episode: got 3, .*did you mean episodes\?"),
+        (["run_dir=RUN", "output=a.json"], r"output: got \"a.json\", .*did you mean out\?"),
         (["run_dir=RUN", "eval.seed=3"], r"eval.seed: got 3, expected a key: run_dir, which"),
         (["run_dir=RUN", "seed=1,2"], 'seed: got "1,2", expected a single value'),
         (["run_dir=RUN", "video"], 'command line: got "video", expected key=value'),
         (["run_dir=RUN", "video=maybe"], 'video: got "maybe", expected true or false'),
         (["run_dir=RUN", "plugins=[no_such_module]"], 'plugins: got "no_such_module"'),
-        (["run_dir=RUN", "output=taken/a.json"], "output: .* Not a directory: output=FILE.json"),
-        (["run_dir=RUN", "output=."], r'output: got ".", expected the path of a file, FILE.json'),
-        (["run_dir=RUN", "output=d.json"], 'output: got "d.json", .* there is a directory'),
+        (["run_dir=RUN", "out=taken/a.json"], "out: .* Not a directory: out=FILE.json"),
+        (["run_dir=RUN", "out=."], r'out: got ".", expected the path of a file, FILE.json'),
+        (["run_dir=RUN", "out=d.json"], 'out: got "d.json", .* there is a directory'),
     ],
 )
 def test_wrong_arguments(arguments: list[str], expected: str, sac: Path, capsys: Capture) -> None:
@@ -388,7 +389,7 @@ def test_help_names_every_key(capsys: Capture) -> None:
     assert main(["--help"]) == 0
     keys = re.findall(r"^  (\w+)  ", capsys.readouterr().out, re.MULTILINE)
     assert keys == [
-        *("run_dir", "which", "episodes", "seed", "deterministic", "video", "output", "plugins")
+        *("run_dir", "which", "episodes", "seed", "deterministic", "video", "out", "plugins")
     ]
 
 

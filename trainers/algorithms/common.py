@@ -51,16 +51,20 @@ class Algorithm:
 def chosen_loss(name: str | None, own: Any, torchrls: Any) -> Iterator[Any]:
     """The class of the loss by ``algo.loss_module``: null, ``torchrl``, or of a plugin.
 
-    Inside it a loss of a plugin that cannot be called like the algorithm's own is a `ConfigError`.
+    Inside it whatever a loss of a plugin raises, as it is called like the algorithm's own, is a
+    `ConfigError`.
     """
     if name in (None, "torchrl"):
         yield own if name is None else torchrls
         return
     try:
         yield plugins.losses.get(name)
-    except TypeError as error:
+    except ConfigError:
+        raise
+    except Exception as error:
         allowed = "a loss that is called like the algorithm's own"
-        raise ConfigError("algo.loss_module", name, allowed, str(error)) from error
+        reason = plugins.described(error)
+        raise ConfigError("algo.loss_module", name, allowed, reason) from error
 
 
 def grouped_adam(

@@ -15,14 +15,9 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives import CrossQLoss
 
+from trainers.algorithms import max_entropy
 from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
-from trainers.algorithms.max_entropy import (
-    SETTINGS,
-    DelayedPolicyTrainer,
-    common_keywords,
-    completed,
-    two_adams,
-)
+from trainers.algorithms.max_entropy import SETTINGS, DelayedPolicyTrainer, two_adams
 from trainers.algorithms.off_policy import Agent
 from trainers.config import CrossQConfig, NetworkConfig
 from trainers.losses.crossq import SplitCrossQLoss
@@ -60,15 +55,7 @@ def make_loss(
     loss_class: Any = SplitCrossQLoss,
 ) -> Any:
     """The loss with all of ``config``'s keywords."""
-    loss = loss_class(
-        actor,
-        critics,
-        num_qvalue_nets=len(critics),
-        loss_function=config.loss_function,
-        action_spec=action_spec,
-        **common_keywords(config),
-    )
-    return completed(loss, config)
+    return max_entropy.make_loss(loss_class, actor, critics, config, action_spec=action_spec)
 
 
 class CrossQTrainer(DelayedPolicyTrainer):

@@ -12,8 +12,9 @@ from torch import nn
 from torchrl.modules import ValueOperator
 from torchrl.objectives import DiscreteSACLoss
 
+from trainers.algorithms import max_entropy
 from trainers.algorithms.common import DISCRETE, Algorithm, chosen_loss
-from trainers.algorithms.max_entropy import SETTINGS, common_keywords, completed, one_adam
+from trainers.algorithms.max_entropy import SETTINGS, one_adam
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
 from trainers.config import DiscreteSACConfig, NetworkConfig
 from trainers.losses.discrete_sac import FastDiscreteSACLoss
@@ -50,18 +51,14 @@ def make_loss(
     loss_class: Any = DiscreteSACLoss,
 ) -> Any:
     """The loss with all of ``config``'s keywords; equations 10 to 12 of the paper."""
-    loss = loss_class(
+    return max_entropy.make_loss(
+        loss_class,
         actor,
         critics,
-        num_qvalue_nets=len(critics),
+        config,
         action_space="categorical",
         num_actions=actor.num_actions,
-        target_entropy_weight=config.target_entropy_weight,
-        loss_function=config.loss_function,
-        delay_qvalue=config.delay_qvalue,
-        **common_keywords(config),
     )
-    return completed(loss, config)
 
 
 class DiscreteSACTrainer(OffPolicyTrainer):

@@ -20,21 +20,36 @@ SETTINGS = (
     *("target_entropy", "_target_entropy", "target_entropy_buffer"),
 )
 
+_SAME = (
+    *("alpha_init", "min_alpha", "max_alpha", "fixed_alpha", "target_entropy"),
+    *("target_entropy_weight", "loss_function", "delay_actor", "delay_qvalue"),
+    *("skip_done_states", "separate_losses", "reduction"),
+)
+"""What our configurations call as TorchRL calls the keyword; no algorithm has all of them."""
 
-def common_keywords(config: EntropyConfig) -> dict[str, Any]:
-    """Those of all their losses: the temperature's, and what becomes of a batch's losses."""
-    names = (
-        *("alpha_init", "min_alpha", "max_alpha", "fixed_alpha", "target_entropy"),
-        *("separate_losses", "reduction"),
-    )
-    keywords = {name: getattr(config, name) for name in names}
+
+def make_loss(
+    loss_class: Any,
+    actor: nn.Module,
+    critics: Sequence[nn.Module] | nn.Module,
+    config: Any,
+    **own: Any,
+) -> Any:
+    """The loss with all of ``config``'s keywords, and all that belongs to its state.
+
+    Args:
+        loss_class: called as TorchRL's losses of SAC's kind are.
+        actor: the policy.
+        critics: a list of networks, or one of which the loss makes ``config.num_critics``.
+        config: the algorithm's.
+        own: keywords of this loss alone, or other than in ``config``.
+    """
+    keywords = {name: getattr(config, name) for name in _SAME if hasattr(config, name)}
+    one = isinstance(critics, nn.Module)
+    keywords["num_qvalue_nets"] = config.num_critics if one else len(critics)
     if config.reduction == "none":
         keywords["scalar_output_mode"] = "non_tensor"  # else alpha and entropy are left out
-    return keywords
-
-
-def completed(loss: Any, config: EntropyConfig) -> Any:
-    """``loss`` with all that belongs to its state, before anything is saved or loaded."""
+    loss = loss_class(actor, critics, **keywords | own)
     register_critics(loss)
     getattr(loss, "target_entropy", None)  # TorchRL makes the buffer when it is first asked for
     make_estimator(loss, config)

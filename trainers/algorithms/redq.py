@@ -14,14 +14,9 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives import REDQLoss
 
+from trainers.algorithms import max_entropy
 from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
-from trainers.algorithms.max_entropy import (
-    SETTINGS,
-    DelayedPolicyTrainer,
-    common_keywords,
-    completed,
-    two_adams,
-)
+from trainers.algorithms.max_entropy import SETTINGS, DelayedPolicyTrainer, two_adams
 from trainers.algorithms.off_policy import Agent
 from trainers.config import ConfigError, NetworkConfig, REDQConfig
 from trainers.losses.redq import SplitREDQLoss
@@ -57,24 +52,22 @@ def make_loss(
     Raises:
         ConfigError: TorchRL's loss would take a smaller subset than was asked for.
     """
-    keywords = common_keywords(config)
-    # TorchRL's has no way to say that there is none, and its defaults are 0.1 and 10.
-    keywords |= {"min_alpha": config.min_alpha or 0.0, "max_alpha": config.max_alpha or math.inf}
-    loss = loss_class(
+    loss = max_entropy.make_loss(
+        loss_class,
         actor,
         critics,
-        num_qvalue_nets=len(critics),
-        sub_sample_len=config.subset_size,
-        loss_function=config.loss_function,
+        config,
         action_spec=action_spec,
-        delay_qvalue=config.delay_qvalue,
-        **keywords,
+        sub_sample_len=config.subset_size,
+        # TorchRL's has no way to say that there is none, and its defaults are 0.1 and 10.
+        min_alpha=config.min_alpha or 0.0,
+        max_alpha=config.max_alpha or math.inf,
     )
     if getattr(loss, "sub_sample_len", config.subset_size) != config.subset_size:
         hint = f"{type(loss).__name__} never takes all of the {len(critics)} critics"
         allowed = f"at most {loss.sub_sample_len}"
         raise ConfigError("algo.subset_size", config.subset_size, allowed, hint)
-    return completed(loss, config)
+    return loss
 
 
 class REDQTrainer(DelayedPolicyTrainer):

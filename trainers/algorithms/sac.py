@@ -15,8 +15,9 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor, ValueOperator
 from torchrl.objectives import SACLoss
 
+from trainers.algorithms import max_entropy
 from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
-from trainers.algorithms.max_entropy import SETTINGS, common_keywords, completed, one_adam
+from trainers.algorithms.max_entropy import SETTINGS, one_adam
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
 from trainers.collection.exploration import GaussianNoise
 from trainers.config import NetworkConfig, SACConfig
@@ -63,22 +64,11 @@ def make_loss(
     ``critics`` is one network, of which the loss makes ``config.num_critics``, or a list of them.
     With a ``value_network`` V(s) it is the first version's, whose one target is that network's.
     """
-    one = isinstance(critics, nn.Module)
-    first = value_network is not None
-    version = {"value_network": value_network, "delay_value": config.delay_qvalue} if first else {}
-    loss = loss_class(
-        actor,
-        critics,
-        num_qvalue_nets=config.num_critics if one else len(critics),
-        loss_function=config.loss_function,
-        action_spec=action_spec,
-        delay_actor=config.delay_actor,
-        delay_qvalue=config.delay_qvalue and not first,
-        skip_done_states=config.skip_done_states,
-        **common_keywords(config),
-        **version,
-    )
-    return completed(loss, config)
+    own: dict[str, Any] = {"action_spec": action_spec}
+    if value_network is not None:
+        own |= {"value_network": value_network, "delay_value": config.delay_qvalue}
+        own["delay_qvalue"] = False
+    return max_entropy.make_loss(loss_class, actor, critics, config, **own)
 
 
 def make_optimizer(loss: nn.Module, config: SACConfig) -> Adam:

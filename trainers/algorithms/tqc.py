@@ -13,8 +13,9 @@ from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives import TQCLoss
 
+from trainers.algorithms import max_entropy
 from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
-from trainers.algorithms.max_entropy import SETTINGS, common_keywords, completed, one_adam
+from trainers.algorithms.max_entropy import SETTINGS, one_adam
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
 from trainers.config import NetworkConfig, TQCConfig
 from trainers.losses.tqc import FastTQCLoss
@@ -48,17 +49,14 @@ def make_loss(
     loss_class: Any = TQCLoss,
 ) -> Any:
     """The loss with all of ``config``'s keywords; equations 8 to 12 of the paper."""
-    loss = loss_class(
+    return max_entropy.make_loss(
+        loss_class,
         actor,
         critics,
-        num_qvalue_nets=len(critics),
-        top_quantiles_to_drop_per_net=config.top_quantiles_to_drop,
+        config,
         action_spec=action_spec,
-        delay_qvalue=config.delay_qvalue,
-        skip_done_states=config.skip_done_states,
-        **common_keywords(config),
+        top_quantiles_to_drop_per_net=config.top_quantiles_to_drop,
     )
-    return completed(loss, config)
 
 
 class TQCTrainer(OffPolicyTrainer):

@@ -228,6 +228,7 @@ class GymCollector:
             "written": self._written,
             "exploration": getattr(self.policy, "exploration_state", None),
             "open_episodes": self._open_episodes(),
+            "replaced_workers": self.envs.replaced_workers,
         }
 
     def _open_episodes(self) -> list[dict[str, Any]] | None:
@@ -246,6 +247,7 @@ class GymCollector:
         self.frames = state["frames"]
         self._episodes, self._steps = np.array(state["episodes"]), np.array(state["steps"])
         self._reports_success = state["reports_success"]
+        self.envs.replaced_workers = state.get("replaced_workers", 0)
         if hasattr(self.policy, "exploration_state"):
             self.policy.exploration_state = _numpy(state.get("exploration"))
         self._observation = self._written = self._outcome = None

@@ -31,8 +31,9 @@ from trainers.config.files import load_config
 from trainers.config.resume import changes, on_top_of
 from trainers.config.run_dir import CONFIG_FILE, claimed, locate
 from trainers.config.train import TrainConfig
+from trainers.signals import exit_code
 
-FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 1, 2, 75, 130
+FAILED, WRONG_INPUT, STOPPED = 1, 2, 75
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class JobFailed(Exception):
 
 
 def main() -> int:
-    """Run the command line; the exit code: 0, 1, 2, 75 or 130."""
+    """Run the command line; the exit code: 0, 1, 2, 75, or that of a signal, above 128."""
     try:
         plan = preflight(sys.argv[1:])
         for note in plan.notes:
@@ -64,8 +65,9 @@ def main() -> int:
         return _refuse(error)
     except JobFailed as failure:
         return failure.code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interruption:
+        print(f"{_program()}: {_name(interruption)}: ended, nothing was saved", file=sys.stderr)
+        return exit_code(interruption)
     return 0
 
 
@@ -167,21 +169,36 @@ def _job(composed: DictConfig, swept: list[str]) -> None:
 
 
 def _guarded(composed: DictConfig, swept: list[str]) -> int:
+    run_dir: Path | None = None
     try:
         config = TrainConfig.from_dict(plain(composed))
-        place, source = locate(config.run_dir, config.resume)
+        run_dir, source = locate(config.run_dir, config.resume)
         label = "".join(f"-{key}-{OmegaConf.select(composed, key)}" for key in swept)
-        with claimed(place, config, label) as run_dir:
+        with claimed(run_dir, config, label) as run_dir:
             from trainers.run import run  # torch: seconds that a wrong configuration never waits
 
             return run(config, run_dir, source)
     except ConfigError as error:
         return _refuse(error)
+    except KeyboardInterrupt as interruption:
+        if run_dir is None or not any(run_dir.glob("checkpoints/[0-9]*")):
+            raise
+        said = f"{_name(interruption)}: ended; go on with: python scripts/train.py resume={run_dir}"
+        print(f"{_program()}: {said}", file=sys.stderr)
+        return STOPPED
     except Exception:
         traceback.print_exc()
         return FAILED
 
 
 def _refuse(error: ConfigError) -> int:
-    print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+    print(f"{_program()}: {error}", file=sys.stderr)
     return WRONG_INPUT
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).name
+
+
+def _name(interruption: KeyboardInterrupt) -> str:
+    return str(interruption) or "SIGINT"

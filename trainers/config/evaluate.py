@@ -20,13 +20,13 @@ class EvaluateConfig(Section):
     seed: int | None = number(None, ge=0, le=2**32 - 1)
     deterministic: bool = True
     video: bool = False
-    output: str | None = None
+    out: str | None = None
     plugins: list[str] = field(default_factory=list)
 
     def check(self) -> None:
         """A film takes the name of the results, but for its end."""
-        if self.output is not None and not self.output.endswith(".json"):
-            raise ConfigError("output", self.output, "the path of a file, FILE.json")
+        if self.out is not None and not self.out.endswith(".json"):
+            raise ConfigError("out", self.out, "the path of a file, FILE.json")
 
     def check_installed(self) -> None:
         """Raise `ConfigError` if a film is wanted whose packages, an extra, are not there."""

@@ -153,6 +153,15 @@ class Envs:
         """Bring every environment to where its episode was; returns the observations there."""
         return self._env.replay(episodes)
 
+    @property
+    def replaced_workers(self) -> int:
+        """How many were lost in the run so far: it may lose `env.worker_restarts` of them."""
+        return getattr(self._env, "replaced", 0)
+
+    @replaced_workers.setter
+    def replaced_workers(self, number: int) -> None:
+        self._env.replaced = number
+
     def close(self) -> None:
         """End the environments and their workers."""
         if self._thread is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import multiprocessing
 import os
 import pickle
 import signal
-import sys
+import socket
+import struct
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -21,10 +21,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from trainers.processes import end_with, in_lasting_thread
+
 logger = logging.getLogger("trainers")
 
 _GRACE_S = 5.0  # for a worker to close its environment
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 class WorkerEnvs:
@@ -38,6 +39,7 @@ class WorkerEnvs:
             observation it began with, since nobody knows what came of it.
 
     Attributes:
+        replaced: so many have been, which a run that is resumed has to be told.
         single_observation_space: Gymnasium's, of one environment.
         single_action_space: likewise.
         processes: the workers.
@@ -52,7 +54,8 @@ class WorkerEnvs:
     ) -> None:
         self._makers = list(makers)
         self._timeout_s = timeout_s
-        self._restarts_left = restarts
+        self._restarts = restarts
+        self.replaced = 0
         self._closed = False
         self._cut: set[int] = set()  # replaced since the last step: their episodes are over
         self.processes: list[Any] = [None] * len(makers)
@@ -137,10 +140,9 @@ class WorkerEnvs:
             return
         self._closed = True
         for pipe in self._pipes:
-            try:
+            with suppress(OSError):  # it is dead, or reads nothing
+                os.set_blocking(pipe.fileno(), False)
                 pipe.send(("close",))
-            except OSError:  # it is dead
-                continue
         deadline = time.monotonic() + _GRACE_S
         for process, pipe in zip(self.processes, self._pipes, strict=True):
             process.join(max(0.0, deadline - time.monotonic()))
@@ -153,11 +155,12 @@ class WorkerEnvs:
         # Importing torchrl makes "spawn" the default: slow, and it knows no plugins.
         context = multiprocessing.get_context("fork")
         self._pipes[index], theirs = context.Pipe()
+        _limit_sending(self._pipes[index], self._timeout_s)
         mine = [pipe for pipe in self._pipes if pipe is not None]
         self.processes[index] = context.Process(
-            target=_work, args=(self._makers[index], theirs, mine), daemon=True
+            target=_work, args=(self._makers[index], theirs, mine, os.getpid()), daemon=True
         )
-        self.processes[index].start()
+        in_lasting_thread(self.processes[index].start)
         theirs.close()
 
     def _replace(self, index: int, loss: _LostError) -> None:
@@ -167,15 +170,15 @@ class WorkerEnvs:
         cause = str(loss) if process.is_alive() else _cause_of_death(process.exitcode)
         _kill(process)
         self._pipes[index].close()
-        if self._restarts_left < 1:
+        if self.replaced >= self._restarts:
             raise RuntimeError(
                 f"the worker of environment {index} {cause}; no restart is left "
                 "(env.worker_restarts)"
             ) from loss
-        self._restarts_left -= 1
+        self.replaced += 1
         logger.warning(
             "the worker of environment %d %s: it is replaced, its episode counts as truncated; "
-            "%d restarts are left", index, cause, self._restarts_left,
+            "%d restarts are left", index, cause, self._restarts - self.replaced,
         )  # fmt: skip
         self._start(index)
 
@@ -222,7 +225,7 @@ class WorkerEnvs:
         return answers, lost
 
     def _ask(self, index: int, request: Any) -> None:
-        with suppress(OSError):  # it is dead, which shows when its answer is waited for
+        with suppress(OSError):  # it is dead or hung, which shows when its answer is waited for
             self._pipes[index].send(request)
 
     def _receive(self, index: int, deadline: float) -> Any:
@@ -235,6 +238,16 @@ class WorkerEnvs:
         if error is not None:
             raise error
         return answer
+
+
+def _limit_sending(pipe: Connection, timeout_s: float) -> None:
+    """Have a `send` that nobody reads fail after so long, instead of waiting for ever."""
+    # The limit is the socket's, whichever descriptor sets it.
+    with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+        microseconds = max(1, int(1e6 * timeout_s))
+        limit = struct.pack("ll", *divmod(microseconds, 1_000_000))
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    os.set_blocking(pipe.fileno(), True)  # whatever default a user has given to sockets
 
 
 class _LostError(Exception):
@@ -256,9 +269,11 @@ def _cause_of_death(code: int | None) -> str:
     return f"died (exit code {code})"
 
 
-def _work(maker: Callable[[], gym.Env], pipe: Connection, parents: Iterable[Connection]) -> None:
+def _work(
+    maker: Callable[[], gym.Env], pipe: Connection, parents: Iterable[Connection], trainer: int
+) -> None:
     """A worker: answers until it is told to close, or nobody is there to tell it."""
-    _settle(parents)
+    _settle(parents, trainer)
     env = None
     while True:
         try:
@@ -292,7 +307,7 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def _settle(parents: Iterable[Connection]) -> None:
+def _settle(parents: Iterable[Connection], trainer: int) -> None:
     # Its ends of the pipes: a worker that held one would never see that the trainer is gone.
     for parent in parents:
         parent.close()
@@ -301,8 +316,7 @@ def _settle(parents: Iterable[Connection]) -> None:
     os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
-    if sys.platform == "linux":  # even one that hangs in a step
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    end_with(trainer)  # even if it hangs in a step
     torch.set_num_threads(1)  # more would wait for threads that a forked process does not have
 
 

@@ -15,6 +15,7 @@ from tensordict import TensorDictBase
 from trainers.environments.envs import Envs
 from trainers.policies.episodes import Episodes, evaluation_envs, evaluation_seeds, run_episodes
 from trainers.saving import checkpoint
+from trainers.saving.finite import refuse_non_finite
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
@@ -105,7 +106,7 @@ class Evaluate:
         fresh = self.best_dir.with_name(f".{self.best_dir.name}.new")
         try:
             shutil.rmtree(fresh, ignore_errors=True)
-            checkpoint.save(fresh, state)
+            checkpoint.save(fresh, state, check=refuse_non_finite)
             shutil.rmtree(self.best_dir, ignore_errors=True)
             fresh.rename(self.best_dir)
         except OSError as error:

@@ -55,7 +55,7 @@ class EarlyStop:
         self._lines = lines
         self._seen: Mapping[str, float] = {}
         self._lower_is_better = config.at_most is not None
-        self._value: float | None = None  # in the last line that has the entry
+        self._value: float | None = None  # in the last line that has the entry; None if no number
         self._best = math.inf if self._lower_is_better else -math.inf
         self._lines_since_best = 0
 
@@ -64,11 +64,9 @@ class EarlyStop:
         """Why the run is over; None if it is not."""
         metric, value = self.config.metric, self._value
         low, high, patience = self.config.at_least, self.config.at_most, self.config.patience
-        if value is None:
-            return None
-        if low is not None and value >= low:
+        if low is not None and value is not None and value >= low:
             return f"{metric}={value:g} is at least {low:g}"
-        if high is not None and value <= high:
+        if high is not None and value is not None and value <= high:
             return f"{metric}={value:g} is at most {high:g}"
         if patience is not None and self._lines_since_best >= patience:
             return f"{metric} got no better than {self._best:g} in {self._lines_since_best} lines"
@@ -84,7 +82,8 @@ class EarlyStop:
         if line is self._seen or self.config.metric not in line:
             return
         self._seen = line
-        self._value = value = line[self.config.metric]
+        value = line[self.config.metric]
+        self._value = None if math.isnan(value) else value
         if value < self._best if self._lower_is_better else value > self._best:
             self._best, self._lines_since_best = value, 0
         else:
@@ -95,7 +94,8 @@ class EarlyStop:
     def close(self, trainer: Trainer) -> None:
         """Say so if the run never had the entry: a typing error would go unnoticed."""
         metric, line = self.config.metric, self._lines.last_line
-        if self._value is None and metric not in line and not trainer.interrupted:
+        never = self._value is None and not self._seen
+        if never and metric not in line and not trainer.interrupted:
             known = ", ".join(line)
             logger.warning("early_stop.metric: no line has %s, the last one has %s", metric, known)
 

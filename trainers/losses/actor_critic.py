@@ -115,7 +115,9 @@ class NumpyActorCritic:
         def entry(key: Any) -> Array:
             tensor: Any = entries[key] if key in entries else tensordict[key]
             array = tensor.numpy()
-            return array if len(shape) == 1 else array.reshape(-1, *array.shape[len(shape) :])
+            if len(shape) == 1:
+                return array
+            return array.reshape(shape.numel(), *array.shape[len(shape) :])
 
         advantage = tensordict.get(keys.advantage, None)
         if not self.is_usual(advantage, shape):

@@ -49,9 +49,9 @@ class RunningNorm(nn.Module):
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
         """Take ``values`` ``[..., *shape]`` into the statistics (Chan et al. 1979)."""
-        values = values.reshape(-1, *self.mean.shape).double()
-        if len(values) == 0:
+        if values.numel() == 0:  # there are none, or there is nothing in them
             return
+        values = values.reshape(-1, *self.mean.shape).double()
         mean, var = values.mean(0), values.var(0, correction=0)
         total = self.count + len(values)
         share = len(values) / total

@@ -34,7 +34,7 @@ Evaluates the policy of a run in the environment it was trained in: a table here
   seed            of the episodes; default: one above eval.seed, whose episodes have chosen the best
   deterministic   true (default): the policy's mode; false: a sample
   video           true films the first episode (the extra video); default: false
-  output          the JSON file; default: RUN/evaluation-WHICH.json, the film in RUN/videos/;
+  out             the JSON file; default: RUN/evaluation-WHICH.json, the film in RUN/videos/;
                   a film is put beside a file that is given
   plugins         those that the run was started with: [my_pkg.mine]
 
@@ -89,8 +89,8 @@ def _run(config: EvaluateConfig) -> int:
 
 def _outputs(config: EvaluateConfig) -> tuple[Path, Path]:
     """Where the results and the film go."""
-    if config.output is not None:
-        results = Path(config.output)
+    if config.out is not None:
+        results = Path(config.out)
         return results, results.with_suffix(".mp4")
     run_dir, checkpoint = locate_run(Path(config.run_dir))
     name = f"evaluation-{checkpoint.name if checkpoint else config.which}"
@@ -106,8 +106,8 @@ def _check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        hint = f"{error.strerror}: output=FILE.json goes elsewhere"
-        raise ConfigError("output", str(path), "a file that can be written", hint) from error
+        hint = f"{error.strerror}: out=FILE.json goes elsewhere"
+        raise ConfigError("out", str(path), "a file that can be written", hint) from error
 
 
 def _evaluated(loaded: LoadedPolicy, config: EvaluateConfig, seed: int) -> Episodes:

@@ -16,6 +16,7 @@ from trainers.config import ConfigError, TrainConfig, load_config
 from trainers.config.env_id import check_env_id
 from trainers.config.resume import check_plugins
 from trainers.config.run_dir import CONFIG_FILE
+from trainers.errors import innermost_reason
 from trainers.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -156,14 +157,4 @@ def _load_weights(built: Built, source: Path) -> int:
         return state["clock"]["frames"]
     except Exception as error:
         allowed = f"intact weights of the networks and environment in {CONFIG_FILE}"
-        raise ConfigError("run_dir", str(source), allowed, _reason(error)) from error
-
-
-def _reason(error: BaseException, limit: int = 300) -> str:
-    """The innermost reason in a line: tensordict wraps it in a picture of all networks."""
-    from trainers.saving.checkpoint import CheckpointError
-
-    while error.__cause__ is not None and not isinstance(error, CheckpointError):
-        error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[:limit] + "..."
+        raise ConfigError("run_dir", str(source), allowed, innermost_reason(error)) from error

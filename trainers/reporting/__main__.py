@@ -5,23 +5,21 @@ It is what `trainers.hooks.Report` starts. A person uses `scripts/report.py`.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
-PR_SET_PDEATHSIG = 1
+from trainers.processes import end_with
+
 LIMIT_S = 300  # whatever it waits for then, a disk perhaps, nobody waits for the page
 
 
 def main() -> int:
     """The exit code: 0 written, 1 not, with the reason in one line."""
     signal.alarm(LIMIT_S)
-    with suppress(Exception):  # of Linux: end with the process that started this one
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with(os.getppid())
     os.nice(10)  # the training comes first
     run_dir, state, reload_s = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     try:

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -36,13 +36,23 @@ FORMAT = 2
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 _Fingerprints = dict[str, dict[str, Any]]
+Check = Callable[[str, Any], None]
+
+
+def _nothing_to_say(path: str, value: Any) -> None:
+    """Of a state that may hold anything."""
 
 
 class CheckpointError(RuntimeError):
     """A directory is not a checkpoint, or it is damaged."""
 
 
-def save(path: str | Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
+def save(
+    path: str | Path,
+    state: Mapping[str, Any],
+    previous: Path | None = None,
+    check: Check = _nothing_to_say,
+) -> None:
     """Write ``state`` to the directory ``path``.
 
     Args:
@@ -50,6 +60,8 @@ def save(path: str | Path, state: Mapping[str, Any], previous: Path | None = Non
         state: nested dicts, lists, tensors, numbers, strings,
             :class:`~trainers.saving.segments.Rows`.
         previous: an older checkpoint, perhaps of some of the same rows.
+        check: called with the place (``/a/b``) and value of every tensor and number, of rows only
+            where they are not in ``previous``; what it raises is raised, and nothing is left.
 
     Raises:
         FileExistsError: ``path`` exists already; a checkpoint is never overwritten.
@@ -60,13 +72,13 @@ def save(path: str | Path, state: Mapping[str, Any], previous: Path | None = Non
     if path.exists():
         raise FileExistsError(f"{path} exists already; checkpoints are never overwritten")
     tensors: dict[str, Tensor] = {}
-    rows: list[Rows] = []
-    document = {"format": FORMAT, "state": _encode(state, "", tensors, rows)}
+    rows: list[tuple[str, Rows]] = []
+    document = {"format": FORMAT, "state": _encode(state, "", tensors, rows, check)}
     staged = path.with_name(f".{path.name}.partial")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     try:
-        files = _save_rows(rows, staged, previous)
+        files = _save_rows(rows, staged, previous, check)
         contents = {
             _TENSORS: serialized(_without_aliases(tensors)),
             # allow_nan: an infinite best return so far is a legitimate state.
@@ -180,31 +192,40 @@ class _Contents:
             return tables
 
 
-def _encode(value: Any, path: str, tensors: dict[str, Tensor], rows: list[Rows]) -> Any:
+def _encode(
+    value: Any,
+    path: str,
+    tensors: dict[str, Tensor],
+    rows: list[tuple[str, Rows]],
+    check: Check,
+) -> Any:
+    within = partial(_encode, tensors=tensors, rows=rows, check=check)
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
     if isinstance(value, Tensor):
         name = f"{len(tensors)}{path}"  # numbered: "a/b" may be a key, or b within a
         tensors[name] = value.detach()
+        check(path, tensors[name])
         return {"$tensor": name}
     if isinstance(value, Rows):
-        rows.append(value)
+        rows.append((path, value))
         return {"$rows": [len(rows) - 1, value.first, value.end]}
     if isinstance(value, Mapping):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {k: _encode(v, f"{path}/{k}", tensors, rows) for k, v in value.items()}
+            return {k: within(v, f"{path}/{k}") for k, v in value.items()}
         if not all(isinstance(key, (str, int, float)) or key is None for key in value):
             raise TypeError(f"the state at {path or '/'} has a key that is no name or number")
         # Optimizers number their parameters; JSON only knows names.
-        pairs = [[k, _encode(v, f"{path}/{k}", tensors, rows)] for k, v in value.items()]
+        pairs = [[k, within(v, f"{path}/{k}")] for k, v in value.items()]
         return {"$items": pairs}
     if isinstance(value, (list, tuple)):
-        items = [_encode(v, f"{path}/{i}", tensors, rows) for i, v in enumerate(value)]
+        items = [within(v, f"{path}/{i}") for i, v in enumerate(value)]
         return {"$tuple": items} if isinstance(value, tuple) else items
-    if isinstance(value, (bool, int, float, str)) or value is None:
-        return value
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        check(path, value)
+        return value
     raise TypeError(f"the state at {path or '/'} is a {type(value).__name__}: {value!r:.80}")
 
 
@@ -231,23 +252,28 @@ def _name_of_rows(number: int, begin: int) -> str:
     return f"rows-{number}.{begin}.safetensors"
 
 
-def _save_rows(all_rows: list[Rows], staged: Path, previous: Path | None) -> _Fingerprints:
+def _save_rows(
+    all_rows: list[tuple[str, Rows]], staged: Path, previous: Path | None, check: Check
+) -> _Fingerprints:
     """A file for each piece, linked to that of ``previous`` if that one holds the same."""
     before: _Fingerprints = {}
     if previous is not None:
         with suppress(CheckpointError), _reading(previous):
             before = _fingerprints(previous)
     files: _Fingerprints = {}
-    for number, rows in enumerate(all_rows):
+    for number, (path, rows) in enumerate(all_rows):
         for begin, end in rows.pieces():
             name = _name_of_rows(number, begin)
-            content = serialized(_without_aliases(rows.read(begin, end)))
+            tables = rows.read(begin, end)
+            content = serialized(_without_aliases(tables))
             if previous is not None and name in before and _holds(previous / name, content):
                 # Its bytes have been compared: to hash them once more would tell nothing new.
                 with suppress(OSError):  # not every disk has links
                     os.link(previous / name, staged / name)
                     files[name] = before[name]
                     continue
+            for table, values in tables.items():
+                check(f"{path}/{table}", values)
             files[name] = _write(staged / name, content)
     return files
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trainers.hooks.checkpointing import checkpoints
 from trainers.saving import checkpoint
+from trainers.saving.restoring import component
 from trainers.saving.segments import Rows
 
 # What differs between equal runs: the time they took, and the length of a log with it.
@@ -79,7 +80,7 @@ def _between_states(one: dict[str, Any], two: dict[str, Any]) -> dict[str, list[
     for path in dict.fromkeys([*left, *right]):
         if is_volatile(path):
             continue
-        differing = found.setdefault(_component(path), [])
+        differing = found.setdefault(component(path), [])
         if path not in left or path not in right:
             differing.append(f"{path} is only in the {'first' if path in left else 'second'}")
         elif (how := _difference(left[path], right[path])) is not None:
@@ -90,17 +91,6 @@ def _between_states(one: dict[str, Any], two: dict[str, Any]) -> dict[str, list[
 def is_volatile(path: str) -> bool:
     """Whether equal runs may differ in what a state has at ``path``."""
     return _VOLATILE.match(path) is not None
-
-
-def _component(path: str) -> str:
-    """What a user would call it."""
-    _, top, *rest = path.split("/")
-    if top == "phases":
-        return "optimizers" if "optimizers" in rest else "networks"
-    if top == "hooks":
-        return f"hook {rest[0]}"
-    names = {"clock": "counters", "collector": "environments", "random": "random numbers"}
-    return names.get(top, top)
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -90,6 +90,17 @@ def report(components: list[Restored]) -> tuple[str, list[str]]:
     return f"restored bit for bit: {exact}", [str(e) for e in components if e.how != "exact"]
 
 
+def component(path: str) -> str:
+    """What a user would call that of which a state has a part at ``path``, ``/phases/0/loss``."""
+    _, top, *rest = path.split("/")
+    if top == "phases":
+        return "optimizers" if "optimizers" in rest else "networks"
+    if top == "hooks":
+        return f"hook {rest[0]}"
+    names = {"clock": "counters", "collector": "environments", "random": "random numbers"}
+    return names.get(top, top)
+
+
 @cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}

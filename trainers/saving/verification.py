@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainers import processes
 from trainers.config import ConfigError
 from trainers.config.cli import preflight
 from trainers.hooks.checkpointing import checkpoints
@@ -107,19 +104,8 @@ class _Run:
         log = run_dir / "train.log"
         self._log_bytes = log.stat().st_size if log.exists() else 0
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # for as long as it runs
-        self._process = subprocess.Popen(
-            [sys.executable, str(TRAIN), *overrides, f"run_dir={run_dir}", "resume=auto"],
-            stdout=subprocess.DEVNULL,
-            stderr=self._said,
-            process_group=0,  # of its own, that can be killed whole
-        )
-        # Even if this process is interrupted.
-        atexit.register(self._end)
-
-    def _end(self) -> None:
-        with suppress(ProcessLookupError):
-            if self.is_alive:
-                os.killpg(self._process.pid, signal.SIGKILL)
+        command = [sys.executable, str(TRAIN), *overrides, f"run_dir={run_dir}", "resume=auto"]
+        self._process = processes.start(command, stdout=subprocess.DEVNULL, stderr=self._said)
 
     @property
     def is_alive(self) -> bool:
@@ -144,7 +130,7 @@ class _Run:
         return False
 
     def kill(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
+        processes.end(self._process)
         self._process.wait()
         self._said.close()
 

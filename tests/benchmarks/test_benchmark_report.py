@@ -106,7 +106,7 @@ def test_what_was_not_waited_for_is_shown_as_such(tmp_path: Path) -> None:
     lines = [line.split(" | ", 2)[2] for line in table(samples).splitlines()[2:]]
     assert lines == [
         "200 s | 190 - 210 | 3 |  |  |  |  |",
-        "600 s | 500 - > 800 | 3 | 3.00x | 1.00x |  | must |",
+        "600 s | 500 - > 800 | 3 | 3.16x | 1.00x |  | must |",
         "> 800 s | 600 - > 840 | 3 | > 4.00x |  | 2.00x | goal |",
     ]
     path = keep(samples, ABOUT, tmp_path).with_suffix(".json")

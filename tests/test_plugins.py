@@ -11,7 +11,9 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 import pytest
-from helpers import env_config, sac_loss, tiny_sac
+from support.algorithms import tiny_sac
+from support.environments import env_config
+from support.states import loss_of
 from torchrl.objectives import SACLoss
 
 from trainers import plugins
@@ -152,7 +154,7 @@ def test_everything_of_a_user_trains_together(write: Callable[[str, str], None])
     load_plugins(["users_own"])
     algo = {"loss_module": "my_loss", "critic": "my_critic", "num_critics": 3}
     trainer = build(tiny_sac(env_config("MyEnv-v0"), algo, hooks=["my_hook"])).trainer
-    loss = sac_loss(trainer)
+    loss = loss_of(trainer)
     trainer.train()
     assert (trainer.frames, trainer.updates) == (40, 30)
     fired: list[int] = sys.modules["users_own"].FIRED
@@ -166,7 +168,7 @@ def test_a_plugin_may_make_a_list_of_critics(write: Callable[[str, str], None]) 
     load_plugins(["users_own"])
     trainer = build(tiny_sac(algo={"critic": "my_critics"})).trainer
     trainer.collector.shutdown()
-    assert sac_loss(trainer).num_qvalue_nets == 4
+    assert loss_of(trainer).num_qvalue_nets == 4
 
 
 def test_a_plugin_is_found_in_the_working_directory(
@@ -184,14 +186,14 @@ def test_a_critic_s_maker_is_called_for_each(write: Callable[[str, str], None]) 
     load_plugins(["users_own"])
     trainer = build(tiny_sac(algo={"critic": "my_critic", "num_critics": 2})).trainer
     trainer.collector.shutdown()
-    first, second = sac_loss(trainer).qvalue_network_params["module", "layer", "weight"]
+    first, second = loss_of(trainer).qvalue_network_params["module", "layer", "weight"]
     assert not first.equal(second)
 
 
 def test_torchrl_s_loss_can_be_asked_for_by_name() -> None:
     trainer = build(tiny_sac(algo={"loss_module": "torchrl"})).trainer
     trainer.collector.shutdown()
-    assert type(sac_loss(trainer)) is SACLoss
+    assert type(loss_of(trainer)) is SACLoss
 
 
 @pytest.mark.parametrize(

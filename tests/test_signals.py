@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from helpers import make_trainer
+from support.doubles import make_trainer
 
 from trainers import signals
 from trainers.signals import stop_on_signals

@@ -129,12 +129,12 @@ def config_of(name: str, form: str) -> TrainConfig:
         env = env or env_config(task_of(name), max_episode_steps=25)
         return tiny(name, env, {"lr": 0.01, **algo}, 96, **given)
     # Three updates a frame: most of them lie between two others that are due.
-    settings = {"utd_ratio": 3.0, "lr_schedule": "linear", "buffer_size": 15, "lr": 0.01}
+    settings = {"utd_ratio": 3.0, "lr_schedule": "linear", "buffer_size": 12, "lr": 0.01}
     settings |= {"init_random_frames": 8, **algo}
     if settings.get("num_critics") == 1 and has(name, "subset_size"):
         settings["subset_size"] = 1
     env = env or env_config(task_of(name), num_envs=2, max_episode_steps=6)
-    return tiny(name, env, settings, 20, **given)
+    return tiny(name, env, settings, 16, **given)
 
 
 # How a loss may be configured that TorchRL's own is, too.
@@ -173,11 +173,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 VARIANTS["td3"] = VARIANTS["ddpg"]
-# Theirs draws its noise in another order, or is another loss altogether.
-UNLIKE_TORCHRLS = {"crossq", "redq"}
+# CrossQ's and REDQ's are other losses than theirs, REINFORCE's is theirs by another name.
+NO_TWINS = {"crossq", "redq", "reinforce"}
 TWINS = [
     (name, variant)
     for name in ALL
-    if name not in UNLIKE_TORCHRLS
+    if name not in NO_TWINS
     for variant in ({}, *VARIANTS.get(name, []))
 ]

@@ -155,7 +155,7 @@ def test_priorities_are_the_errors_of_the_last_update(make: Any, name: str) -> N
         for point in (
             [("frames", 32)]
             if name in ON_POLICY
-            else [("updates", 23), *([("frames", 16)] if form == "as shipped" else [])]
+            else [("updates", 14), *([("frames", 12)] if form == "as shipped" else [])]
         )
     ],
 )  # fmt: skip

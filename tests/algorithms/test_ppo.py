@@ -333,7 +333,7 @@ def test_the_target_kl_ends_the_epochs(make: Any, target_kl: float, epochs: int)
 def test_beta_survives_many_small_steps_and_is_logged(make: Any) -> None:
     """TorchRL's own would be 0 after about 150 updates."""
     algo = {"loss": "kl", "lr": 1e-9, "frames_per_batch": 4, "minibatch_size": 2}
-    trainer, betas = make(tiny_ppo(algo=algo, total_frames=400)), []
+    trainer, betas = make(tiny_ppo(algo=algo, total_frames=160)), []
     loss, moved = loss_of(trainer), []
     trainer.register_hook("post_optim", lambda t, batch, losses: moved.append(float(loss.beta)))
 

@@ -167,6 +167,7 @@ def check_critics(theirs: Any, ours_said: Any, theirs_said: Any, data: Any) -> s
 
 def check_values(theirs: Any, ours_said: Any, theirs_said: Any, data: Any) -> set[str]:
     """The means of the values and of the errors."""
+    assert data["td_error"].dtype == torch.float32
     asked = theirs.value_network(data.select("observation"))["action_value"]
     taken = asked.gather(-1, data["action"].unsqueeze(-1))
     assert near(ours_said["qvalue"], taken.mean(), 1e-4)
@@ -178,6 +179,7 @@ def check_values(theirs: Any, ours_said: Any, theirs_said: Any, data: Any) -> se
 
 def check_expectation(theirs: Any, ours_said: Any, theirs_said: Any, data: Any) -> set[str]:
     """The mean of the expected values."""
+    assert data["td_error"].dtype == torch.float32
     log_p = theirs.value_network(data.select("observation"))["action_value"].detach()
     values = (log_p.exp() * theirs.value_network_params["support"][:, None]).sum(-2)
     assert near(ours_said["qvalue"], values.gather(-1, data["action"].unsqueeze(-1)).mean(), 1e-4)
@@ -425,7 +427,7 @@ def data_for(case: str, seed: int = 1, **given: Any) -> TensorDict:
 
 def said(losses: TensorDictBase) -> dict[str, Tensor]:
     """Losses by our names for them; TorchRL's DQN has but one."""
-    return {"loss_qvalue" if key == "loss" else key: value for key, value in losses.items()}
+    return {"loss_qvalue" if key == "loss" else key: losses[key] for key, _ in losses.items()}
 
 
 def evaluated(loss: Any, data: TensorDictBase) -> dict[str, Tensor]:
@@ -448,7 +450,6 @@ def assert_equal(case: str, ours: Any, theirs: Any, **given: Any) -> None:
         assert near(mine, value), key
     error = each.error(theirs, data[1]["td_error"])
     assert data[0]["td_error"].shape == error.shape == data[0].batch_size
-    assert data[0]["td_error"].dtype == torch.float32
     assert near(data[0]["td_error"], error, 1e-4)
     more = each.check(theirs, found, expected, data[0])
     assert found.keys() == expected.keys() | more

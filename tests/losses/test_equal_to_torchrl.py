@@ -46,7 +46,12 @@ def test_the_state_is_the_same(case: str, variant: str) -> None:
 
 @pytest.mark.parametrize(
     ("case", "variant"),
-    [each for each in VARIANTS if CASES[each[0]].variants[each[1]].get("reduction") != "none"],
+    [
+        (case, variant)
+        for case, variant in VARIANTS
+        # Of those whose gradients are written out every variant; the others are TorchRL's own.
+        if (case in ("sac", "td3", "ddpg", "dqn") or variant == "as shipped")
+    ],
 )
 def test_parameters_after_twenty_updates(case: str, variant: str) -> None:
     each = CASES[case]
@@ -95,12 +100,14 @@ def test_losses_wait_for_their_turn(case: str) -> None:
 @every_case
 def test_a_loaded_state_counts(case: str) -> None:
     """Nothing is computed with tensors from before, nor where an optimizer has moved them from."""
-    ours, theirs = both(case)
-    for phase in CASES[case].phases(ours, CASES[case].make(CASES[case].ours)[1]):
+    each = CASES[case]
+    (ours, config), (theirs, _) = each.make(each.ours), each.make(each.theirs)
+    for phase in each.phases(ours, config):
         phase.backward(phase.compute(data_for(case)))
+        for optimizer in phase.optimizers:
+            optimizer.zero_grad()
     state = {k: v * 0.5 if "weight" in k else v for k, v in theirs.state_dict().items()}
     for loss in (ours, theirs):
-        loss.zero_grad()
         loss.load_state_dict(state)
     assert_equal(case, ours, theirs)
 

@@ -321,7 +321,8 @@ def test_what_is_not_finite_shows(kind: str, key: str, bad: float) -> None:
             total = phase.backward(losses)
         found.append((phase.is_finite(total), finite(losses)))
     assert found[0] == found[1]
-    assert not (math.isnan(bad) and found[0][0])
+    used = kind != "a2c" or key != "action_log_prob"  # nothing is weighed by a ratio there
+    assert not (used and math.isnan(bad) and found[0][0])
 
 
 def finite(losses: TensorDictBase) -> dict[str, bool]:

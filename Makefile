@@ -22,7 +22,7 @@ train: $(VENV)/run.stamp ## train SAC on HalfCheetah; ARGS="env=Hopper total_fra
 	@exec $(BIN)/python scripts/train.py $(ARGS)
 
 test: $(VENV)/dev.stamp ## run the tests but the slow ones; ARGS="-k replay" picks some
-	@exec $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/dev.stamp ## run the slow tests only
 	@exec $(BIN)/python -m pytest -m slow -o faulthandler_timeout=7200 $(ARGS)

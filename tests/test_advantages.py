@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import slow_advantage
+from support.advantages import slow_advantage
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn

@@ -13,16 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import (
-    assert_same,
-    make_trainer,
-    sac_loss,
-    tiny_c51,
-    tiny_dqn,
-    tiny_off_policy,
-    tiny_ppo,
-    tiny_sac,
-)
+from support.algorithms import tiny, tiny_c51, tiny_dqn, tiny_ppo, tiny_sac
+from support.doubles import make_trainer
+from support.states import assert_same, loss_of
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 from trainers import arrays, capture, phases
 from trainers.build import build
 from trainers.capture import CapturedUpdates, Update, obstacle
-from trainers.config import TD3Config, TrainConfig
+from trainers.config import TrainConfig
 from trainers.errors import NonFiniteError
 from trainers.hooks import Replay, TargetUpdate, gradients
 from trainers.losses import numpy_q
@@ -165,7 +158,7 @@ def test_captured_updates_are_the_others(
 
 
 def test_td3_has_a_graph_for_every_set_of_due_phases(as_on_a_gpu: list[Again]) -> None:
-    config = tiny_off_policy(TD3Config, total_frames=70, algo={"policy_delay": 3})
+    config = tiny("td3", None, {"policy_delay": 3}, 70)
     plain = state(trained(config, captured=False))
     assert as_on_a_gpu == []
     assert_same(state(trained(config)), plain)
@@ -227,7 +220,7 @@ def test_what_cannot_be_captured_is_named() -> None:
     assert obstacle(make_trainer()) == "Constant does not say that it is capturable"
     trainer = build(tiny_sac(algo={"loss_module": "torchrl"})).trainer
     assert obstacle(trainer) == "SACLoss does not say that it is capturable"
-    sac_loss(trainer).capturable = True
+    loss_of(trainer).capturable = True
     assert obstacle(trainer) == "Adam is not this project's own Adam"
 
 
@@ -245,10 +238,10 @@ def test_what_says_that_it_is_capturable() -> None:
         ("post_optim", "clip_grad_norm"): False,  # the log
         ("post_optim", "target_update"): True,
     }
-    hook = TargetUpdate(sac_loss(trainer), tau=1.0, interval=2)
+    hook = TargetUpdate(loss_of(trainer), tau=1.0, interval=2)
     trainer.register_hook(Stage.POST_OPTIM, hook, name="now and then")
     trainer.register_hook(
-        Stage.POST_OPTIM, TargetUpdate(sac_loss(trainer)), name="on terms", when=lambda t: True
+        Stage.POST_OPTIM, TargetUpdate(loss_of(trainer)), name="on terms", when=lambda t: True
     )
     assert [e.capturable for e in trainer.timetable.entries(Stage.POST_OPTIM)[-2:]] == [False] * 2
 
@@ -266,8 +259,7 @@ def test_the_device_draws_from_all_that_is_stored(as_on_a_gpu: list[Again]) -> N
     trainer.register_hook(Stage.POST_OPTIM, look)
     trainer.train()
     (replay,) = (
-        entry.hook.__self__  # type: ignore[attr-defined]  # a method's
-        for entry in trainer.timetable.entries(Stage.PROCESS_OPTIM_BATCH)
+        entry.hook.__self__ for entry in trainer.timetable.entries(Stage.PROCESS_OPTIM_BATCH)
     )
     assert isinstance(replay, Replay)
     assert [len(each) for each in drawn] == list(range(11, 41))  # also in replays
@@ -286,7 +278,7 @@ def test_a_step_is_skipped_on_the_device(
     """From the first number that is not finite on; the run stops when it next looks."""
     trainer = build(tiny_sac(total_frames=100, algo={"utd_ratio": 3.0})).trainer
     trainer.capture = captured
-    loss = sac_loss(trainer)
+    loss = loss_of(trainer)
     kept: dict[str, Tensor] = {}
 
     def spoil(trainer: Any, rollout: TensorDictBase) -> None:
@@ -297,10 +289,7 @@ def test_a_step_is_skipped_on_the_device(
             else:
                 loss.log_alpha.data.fill_(float("nan"))
 
-    (replay,) = (
-        entry.hook.__self__  # type: ignore[attr-defined]  # a method's
-        for entry in trainer.timetable.entries(Stage.POST_COLLECT)
-    )
+    (replay,) = (entry.hook.__self__ for entry in trainer.timetable.entries(Stage.POST_COLLECT))
     trainer.register_hook(Stage.PRE_EPOCH, spoil)
     with pytest.raises(NonFiniteError, match=r"loss_.* is nan.*updates up to 45"):
         trainer.train()
@@ -319,7 +308,7 @@ def test_a_gradient_that_is_not_finite_is_found_too(as_on_a_gpu: list[Again]) ->
         capturable = True
 
         def __call__(self, trainer: Any, batch: Any, losses: Any) -> None:
-            sac_loss(trainer).log_alpha.grad.fill_(float("inf"))
+            loss_of(trainer).log_alpha.grad.fill_(float("inf"))
 
     trainer.register_hook(Stage.POST_BACKWARD, Spoil())
     with pytest.raises(NonFiniteError, match="a gradient is not finite"):
@@ -339,7 +328,7 @@ class Once:
         losses.set("loss_alpha", losses["loss_alpha"] + self._now())
 
     def in_gradient(self, trainer: Any, batch: Any, losses: Any) -> None:
-        sac_loss(trainer).log_alpha.grad.add_(self._now())
+        loss_of(trainer).log_alpha.grad.add_(self._now())
 
     in_loss_capturable = in_gradient_capturable = True
 
@@ -363,7 +352,7 @@ def test_what_has_passed_is_remembered(
     steps: list[float] = []
 
     def look(trainer: Any, batch: Any, losses: Any) -> None:
-        steps.append(sac_loss(trainer).log_alpha.item())
+        steps.append(loss_of(trainer).log_alpha.item())
 
     trainer.register_hook(stage, where.__get__(Once()))
     trainer.register_hook(Stage.POST_OPTIM, look)
@@ -392,8 +381,8 @@ def test_on_a_gpu() -> None:
     config = tiny_sac(total_frames=60, device="cuda", algo={"storage": "device"})
     torch.cuda.set_sync_debug_mode("default")
     one, two = trained(config, captured=False), trained(config)
-    for name, parameter in sac_loss(one).named_parameters():
-        torch.testing.assert_close(parameter, dict(sac_loss(two).named_parameters())[name])
+    for name, parameter in loss_of(one).named_parameters():
+        torch.testing.assert_close(parameter, dict(loss_of(two).named_parameters())[name])
 
 
 def test_the_key_turns_it_off(as_on_a_gpu: list[Again]) -> None:

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same
+from support.states import assert_same
 
 from trainers.metrics import STATISTICS, Metrics, Stopwatch
 from trainers.saving import checkpoint

@@ -12,7 +12,9 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 import pytest
-from helpers import env_config, sac_loss, tiny_dqn, tiny_ppo, tiny_sac
+from support.algorithms import tiny, tiny_sac
+from support.environments import env_config
+from support.states import loss_of
 from torchrl.objectives import SACLoss
 
 from trainers import plugins
@@ -153,7 +155,7 @@ def test_everything_of_a_user_trains_together(write: Callable[[str, str], None])
     load_plugins(["users_own"])
     algo = {"loss_module": "my_loss", "critic": "my_critic", "num_critics": 3}
     trainer = build(tiny_sac(env_config("MyEnv-v0"), algo, hooks=["my_hook"])).trainer
-    loss = sac_loss(trainer)
+    loss = loss_of(trainer)
     trainer.train()
     assert (trainer.frames, trainer.updates) == (40, 30)
     fired: list[int] = sys.modules["users_own"].FIRED
@@ -167,7 +169,7 @@ def test_a_plugin_may_make_a_list_of_critics(write: Callable[[str, str], None]) 
     load_plugins(["users_own"])
     trainer = build(tiny_sac(algo={"critic": "my_critics"})).trainer
     trainer.collector.shutdown()
-    assert sac_loss(trainer).num_qvalue_nets == 4
+    assert loss_of(trainer).num_qvalue_nets == 4
 
 
 def test_a_plugin_is_found_in_the_working_directory(
@@ -185,14 +187,14 @@ def test_a_critic_s_maker_is_called_for_each(write: Callable[[str, str], None]) 
     load_plugins(["users_own"])
     trainer = build(tiny_sac(algo={"critic": "my_critic", "num_critics": 2})).trainer
     trainer.collector.shutdown()
-    first, second = sac_loss(trainer).qvalue_network_params["module", "layer", "weight"]
+    first, second = loss_of(trainer).qvalue_network_params["module", "layer", "weight"]
     assert not first.equal(second)
 
 
 def test_torchrl_s_loss_can_be_asked_for_by_name() -> None:
     trainer = build(tiny_sac(algo={"loss_module": "torchrl"})).trainer
     trainer.collector.shutdown()
-    assert type(sac_loss(trainer)) is SACLoss
+    assert type(loss_of(trainer)) is SACLoss
 
 
 @pytest.mark.parametrize(
@@ -301,16 +303,16 @@ def test_what_raises_when_it_is_made_is_named(
 @pytest.mark.parametrize(
     "error", ["TypeError", "ValueError", "AttributeError", "RuntimeError", "KeyError"]
 )
-@pytest.mark.parametrize("make", [tiny_sac, tiny_ppo, tiny_dqn])
-def test_a_loss_that_raises_when_it_is_made_is_named(error: str, make: Any) -> None:
+@pytest.mark.parametrize("name", ["sac", "ppo", "dqn"])
+def test_a_loss_that_raises_when_it_is_made_is_named(error: str, name: str) -> None:
     def raises(*networks: Any, **keywords: Any) -> None:
         raise getattr(builtins, error)("two\nlines")
 
-    name = f"raises_{error}_{make.__name__}"
-    plugins.losses.register(name)(raises)
+    loss = f"raises_{error}_{name}"
+    plugins.losses.register(loss)(raises)
     with pytest.raises(ConfigError) as caught:
-        build(make(algo={"loss_module": name}))
-    assert (caught.value.key, caught.value.given) == ("algo.loss_module", name)
+        build(tiny(name, algo={"loss_module": loss}))
+    assert (caught.value.key, caught.value.given) == ("algo.loss_module", loss)
     hint = caught.value.hint or ""
     assert hint.startswith(f"{error}: ")
     assert "test_plugins.py:" in hint

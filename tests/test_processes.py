@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alive import appears, left, runs
+from support.processes import appears, left, runs
 
 from trainers import processes
 

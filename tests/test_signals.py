@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from helpers import make_trainer
+from support.doubles import make_trainer
 
 from trainers import processes, signals
 from trainers.signals import stop_on_signals

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Constant, Rollouts, assert_same, make_trainer
+from support.doubles import Constant, Rollouts, make_trainer
+from support.states import assert_same
 from tensordict import TensorDict, TensorDictBase
 from torch import nn
 from torch.optim import SGD, Adam

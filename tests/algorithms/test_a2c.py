@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import pytest
 import torch
-from helpers import env_config, owner, register_spaces, sac_loss, slow_advantage, tiny_a2c
-from on_policy_runs import assert_everything_learns, assert_resumes, rollouts_of
+from support.advantages import slow_advantage
+from support.algorithms import tiny_a2c
+from support.environments import env_config
+from support.states import loss_of, owner, rollouts_of
 from tensordict import TensorDict
 from torch.optim import Adam, RMSprop
 from torchrl.objectives import A2CLoss
 
-from trainers import A2CConfig, A2CTrainer, checkpoint, plugins
-from trainers.build import Built, build
+from trainers import A2CConfig, A2CTrainer, plugins
 from trainers.config import CollectorConfig, ConfigError
 from trainers.hooks import Advantage
 from trainers.losses.a2c import FastA2CLoss
 from trainers.optimization.optimizers import FlatAdam
 from trainers.trainer import Trainer
 
-CARTPOLE = env_config("CartPole-v1")
 FOUR = env_config("Pendulum-v1", num_envs=4, max_episode_steps=6)
 TALE = env_config(num_envs=2, kwargs={"lengths": (3, 5)})
 ASYNC: dict[str, Any] = {"collector": CollectorConfig(async_=True)}
-
-VARIANTS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
-    "continuous": (None, {}, {}),
-    "four environments": (FOUR, {"normalize_advantage": True}, {}),
-    "discrete": (CARTPOLE, {"entropy_coeff": 0.01}, {}),
-    "adam": (None, {"optimizer": "adam"}, {}),
-    "not normalised": (None, {"normalize_observation": False, "normalize_reward": False}, {}),
-    "shared trunk": (FOUR, {"shared_trunk": True}, {}),
-    "functional": (FOUR, {"functional": True}, {}),
-    "functional, shared, discrete": (CARTPOLE, {"functional": True, "shared_trunk": True}, {}),
-    "separate losses": (
-        FOUR,
-        {"functional": True, "shared_trunk": True, "separate_losses": True},
-        {},
-    ),
-    "predicted deviation": (None, {"predict_std": True}, {}),
-    "v-trace": (FOUR, {"value_estimator": "vtrace"}, ASYNC),
-}
-variants = pytest.mark.parametrize(("env", "algo", "given"), VARIANTS.values(), ids=VARIANTS)
 
 
 @pytest.mark.parametrize(("num_envs", "frames"), [(1, 16), (4, 16), (2, 10)])
@@ -78,16 +57,6 @@ def test_the_timetable(make: Any) -> None:
     ]  # fmt: skip
 
 
-@variants
-def test_everything_learns(make: Any, env: Any, algo: Any, given: Any) -> None:
-    assert_everything_learns(make(tiny_a2c(env, algo, **given)))
-
-
-@variants
-def test_a_resumed_run_is_the_straight_run(env: Any, algo: Any, given: Any, tmp_path: Path) -> None:
-    assert_resumes(tiny_a2c(env, {**algo, "lr": 0.01}, 64, **given), 32, tmp_path)
-
-
 @pytest.mark.parametrize("kind", ["gae", "td_lambda", "td1", "td0", "vtrace"])
 def test_advantages_of_collected_rollouts(make: Any, kind: str) -> None:
     """Episodes of three and five steps, terminated or truncated, in rollouts of eight."""
@@ -118,7 +87,7 @@ def test_v_trace_weights_what_was_begun_before_the_update(make: Any) -> None:
     """With overlap a rollout's first step is the older policy's, and no other."""
     algo = {"value_estimator": "vtrace", "lr": 0.05, "normalize_observation": False}
     trainer = make(tiny_a2c(FOUR, algo, total_frames=160, **ASYNC))
-    actor, ratios = sac_loss(trainer).actor_network, []
+    actor, ratios = loss_of(trainer).actor_network, []
 
     def note(trainer: Trainer, rollout: Any) -> None:
         log_prob = actor.get_dist(rollout.select("observation")).log_prob(rollout["action"])
@@ -164,7 +133,7 @@ KEYWORDS: dict[str, Any] = {
 def test_every_keyword_reaches_the_loss(make: Any) -> None:
     known = set(inspect.signature(A2CLoss.__init__).parameters)
     assert known - NOT_CONFIGURABLE == KEYWORDS.keys()
-    loss = sac_loss(make(tiny_a2c(algo=KEYWORDS)))
+    loss = loss_of(make(tiny_a2c(algo=KEYWORDS)))
     for name, value in KEYWORDS.items():
         if name == "separate_losses":  # leaves no trace without a shared trunk
             continue
@@ -188,7 +157,7 @@ def test_a_loss_of_a_plugin(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(plugins.losses, "get", lambda name: {"mine": Mine}[name])
     trainer = make(tiny_a2c(algo={"loss_module": "mine"}))
-    assert type(sac_loss(trainer)) is Mine
+    assert type(loss_of(trainer)) is Mine
     trainer.train()
 
 
@@ -206,7 +175,7 @@ def test_the_value_s_loss_trains_a_shared_trunk_unless_kept_out(
     trainer, batches = make(tiny_a2c(algo=algo)), []
     trainer.register_hook("post_loss", lambda t, batch, losses: batches.append(batch.clone()))
     trainer.train()
-    loss = sac_loss(trainer)
+    loss = loss_of(trainer)
     loss.zero_grad()
     loss(batches[0].exclude("hidden"))["loss_critic"].backward()
     actors = [p for name, p in loss.named_parameters() if name.startswith("actor")]
@@ -230,31 +199,7 @@ def test_the_optimizer_and_its_rates(make: Any, name: str, kind: type) -> None:
     assert rates == pytest.approx([1e-3 / 3, 2e-3 / 3])
 
 
-def test_settings_outlive_a_checkpoint_and_the_rest_does_not(tmp_path: Path) -> None:
-    def made(**algo: Any) -> Built:
-        built = build(tiny_a2c(algo=algo))
-        built.trainer.collector.shutdown()
-        return built
-
-    old = made(lr=1e-3, entropy_coeff=0.5, critic_coeff=0.25)
-    checkpoint.save(tmp_path / "c", old.trainer.phases[0].state_dict())
-    new = made(lr=1e-4, entropy_coeff=0.25, critic_coeff=1.0)
-    with new.keeping_settings():
-        new.trainer.phases[0].load_state_dict(checkpoint.load(tmp_path / "c"))
-    loss = sac_loss(new.trainer)
-    assert [float(loss.entropy_coeff), float(loss.critic_coeff)] == pytest.approx([0.25, 1.0])
-    (optimizer,) = new.trainer.phases[0].optimizers
-    assert {group["lr"] for group in optimizer.param_groups} == {1e-4}
-
-
 # --------------------------------------------------------------- wrong pairings, Python
-
-
-def test_what_it_cannot_act_in_is_refused() -> None:
-    space = gym.spaces.MultiDiscrete([2, 3])
-    name = register_spaces("A2CNowhere", gym.spaces.Box(-1, 1, (2,)), space)
-    with pytest.raises(ConfigError, match="Box or Discrete"):
-        build(tiny_a2c(env_config(name)))
 
 
 def test_older_steps_need_v_trace() -> None:
@@ -266,7 +211,7 @@ def test_older_steps_need_v_trace() -> None:
 def test_from_python(make: Any) -> None:
     """TorchRL's own loss with its own estimator."""
     other = make(tiny_a2c(FOUR))
-    loss = sac_loss(other)
+    loss = loss_of(other)
     assert type(loss) is FastA2CLoss
     theirs = A2CLoss(loss.actor_network, loss.critic_network)
     trainer = A2CTrainer(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
 import torch
-from helpers import assert_same, env_config, owner, register_spaces, sac_loss, tiny_c51, tiny_dqn
+from support.algorithms import tiny_c51, tiny_dqn
+from support.environments import env_config, register_spaces
+from support.states import assert_same, loss_of, owner, parameters
 from tensordict import TensorDict
 from tensordict.nn import TensorDictSequential
 from torch import nn
@@ -24,23 +25,27 @@ from trainers.algorithms.dqn import DQNTrainer
 from trainers.build import build
 from trainers.collection.exploration import EpsilonGreedy
 from trainers.config import ConfigError, DQNConfig, NetworkConfig
-from trainers.hooks import AnnealEpsilon, LogLosses, PrioritizedReplay, Replay, TargetUpdate
+from trainers.hooks import AnnealEpsilon, LogLosses, TargetUpdate
 from trainers.losses.c51 import FastC51Loss, LeanC51Loss
 from trainers.losses.dqn import FastDQNLoss, LeanDQNLoss
 from trainers.networks.acting import NumpyPolicy
 from trainers.networks.mlps import mlp
-from trainers.trainer import Trainer
 
 TINY: dict[str, Any] = {"dqn": tiny_dqn, "c51": tiny_c51}
 both = pytest.mark.parametrize("tiny", TINY.values(), ids=list(TINY))
 
 
-def parameters(module: nn.Module) -> list[torch.Tensor]:
-    """Copies."""
-    return [parameter.detach().clone() for parameter in module.parameters()]
-
-
 # --------------------------------------------------------------------- the page
+
+
+@both
+def test_what_is_logged(make: Any, tiny: Any) -> None:
+    trainer = make(tiny())
+    trainer.register_hook("post_optim", LogLosses())
+    trainer.train()
+    expected = {"loss/qvalue", "train/qvalue", "train/epsilon", "train/grad_norm"}
+    expected |= {"train/td_error"} if tiny is tiny_dqn else set()
+    assert trainer.metrics.flush().keys() == expected
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -62,87 +67,6 @@ def test_the_timetable(make: Any, name: str) -> None:
     ]
 
 
-@both
-def test_warm_up_frames_are_stored_and_updates_are_counted(make: Any, tiny: Any) -> None:
-    env = env_config("CartPole-v1", num_envs=4)
-    trainer = make(tiny(env, {"utd_ratio": 0.5, "init_random_frames": 11, "frames_per_batch": 8}))
-    trainer.train()
-    assert (trainer.frames, trainer.updates) == (40, math.floor(0.5 * 29))
-    assert len(owner(trainer, Replay).buffer) == 40
-
-
-@both
-def test_network_and_target_learn(make: Any, tiny: Any) -> None:
-    trainer = make(tiny())
-    before = {k: v.clone() for k, v in sac_loss(trainer).state_dict().items()}
-    trainer.train()
-    after = sac_loss(trainer).state_dict()
-    moved = {key for key, value in before.items() if not torch.equal(value, after[key])}
-    for part in ("value_network", "target_value_network"):
-        keys = {k for k in before if k.startswith(f"{part}_params") and "weight" in k}
-        assert keys, part
-        assert keys <= moved, part
-
-
-FORMS: dict[str, dict[str, Any]] = {
-    "as shipped": {},
-    "duelling": {"duelling": True},
-    "prioritized": {"prioritized": True},
-    "prioritized, reduction none": {"prioritized": True, "reduction": "none"},
-    "prioritized, duelling, n-step": {"prioritized": True, "n_steps": 3, "duelling": True},
-    "hard": {"target_update": "hard", "target_update_interval": 3},
-    "sum": {"reduction": "sum"},
-}
-DQN_FORMS: dict[str, dict[str, Any]] = {
-    "no double": {"double": False},
-    "no target": {"double": False, "delay_value": False},
-    "td1": {"value_estimator": "td1", "slice_length": 4},
-    "td_lambda": {"value_estimator": "td_lambda", "slice_length": 2, "lmbda": 0.8},
-    "td_lambda, no double": {"value_estimator": "td_lambda", "slice_length": 2, "double": False},
-}
-forms = pytest.mark.parametrize(
-    ("tiny", "form"),
-    [
-        *(pytest.param(tiny_dqn, form, id=f"dqn, {name}") for name, form in FORMS.items()),
-        *(pytest.param(tiny_dqn, form, id=f"dqn, {name}") for name, form in DQN_FORMS.items()),
-        *(pytest.param(tiny_c51, form, id=f"c51, {name}") for name, form in FORMS.items()),
-        pytest.param(tiny_c51, {"delay_value": False}, id="c51, no target"),
-    ],
-)
-
-
-@forms
-def test_every_form_learns_and_is_logged(make: Any, tiny: Any, form: dict[str, Any]) -> None:
-    trainer = make(tiny(algo=form))
-    trainer.register_hook("post_optim", LogLosses())
-    before = parameters(sac_loss(trainer))
-    trainer.train()
-    assert not any(map(torch.equal, before, parameters(sac_loss(trainer))))
-    line = trainer.metrics.flush()
-    expected = {"loss/qvalue", "train/qvalue", "train/epsilon", "train/grad_norm"}
-    expected |= {"train/td_error"} if tiny is tiny_dqn else set()
-    assert line.keys() == expected
-
-
-@forms
-def test_every_form_is_the_run_of_torchrl_s_loss(make: Any, tiny: Any, form: Any) -> None:
-    runs = []
-    for loss_module in (None, "torchrl"):
-        # Priorities that do not depend on how they are measured.
-        algo = {"lr": 0.01, "priority_alpha": 0.0, "loss_module": loss_module} | form
-        trainer = make(tiny(algo=algo, total_frames=30))
-        losses: list[float] = []
-
-        def note(trainer: Trainer, batch: Any, terms: Any, losses: Any = losses) -> None:
-            losses.append(float(terms["loss_qvalue" if "loss_qvalue" in terms else "loss"]))
-
-        trainer.register_hook("post_optim", note)
-        trainer.train()
-        runs.append(losses)
-    assert len(runs[0]) == 20
-    assert runs[0] == pytest.approx(runs[1], rel=1e-4, abs=1e-5)
-
-
 @pytest.mark.parametrize(
     ("config", "loss_class"),
     [
@@ -156,7 +80,7 @@ def test_every_form_is_the_run_of_torchrl_s_loss(make: Any, tiny: Any, form: Any
     ids=["dqn", "dqn, silu", "dqn, torchrl", "c51", "c51, wide", "c51, torchrl"],
 )
 def test_which_loss_it_is(make: Any, config: Any, loss_class: type) -> None:
-    assert type(sac_loss(make(config))) is loss_class
+    assert type(loss_of(make(config))) is loss_class
 
 
 def test_torchrl_s_loss_is_logged_as_the_total(make: Any) -> None:
@@ -193,14 +117,14 @@ def test_keywords_reach_the_loss(make: Any, tiny: Any) -> None:
     given = {"gamma": 0.5, "lr": 2e-3, "reduction": "sum", "delay_value": False}
     given |= {"double": False, "loss_function": "l1"} if tiny is tiny_dqn else {}
     trainer = make(tiny(algo=given))
-    loss, (optimizer,) = sac_loss(trainer), trainer.phases[0].optimizers
+    loss, (optimizer,) = loss_of(trainer), trainer.phases[0].optimizers
     assert [float(v) for k, v in loss.state_dict().items() if "gamma" in k] == [0.5]
     assert (loss.reduction, loss.delay_value) == ("sum", False)
     assert owner(trainer, TargetUpdate) is None
     assert [(g["name"], g["lr"]) for g in optimizer.param_groups] == [("value", 2e-3)]
     if tiny is tiny_dqn:
         assert (loss.double_dqn, loss.loss_function) == (False, "l1")
-    assert sac_loss(make(tiny_dqn())).double_dqn
+    assert loss_of(make(tiny_dqn())).double_dqn
 
 
 def test_the_support_is_configured_and_stays_so(make: Any, tmp_path: Path) -> None:
@@ -261,7 +185,7 @@ def test_the_action_of_a_distribution_is_that_of_the_largest_mean() -> None:
     built = build(tiny_c51())
     built.trainer.collector.shutdown()
     data = TensorDict({"observation": 3 * torch.randn(200, 4)}, [200])
-    expected = built.trainer.phases[0].loss.value_network(data.clone())["action"]  # type: ignore[attr-defined]
+    expected = built.trainer.phases[0].loss.value_network(data.clone())["action"]
     assert torch.equal(built.policy(data)["action"], expected)
     assert built.policy.act(data["observation"].numpy(), None).tolist() == expected.tolist()
     assert 0 < expected.sum() < 200
@@ -270,28 +194,7 @@ def test_the_action_of_a_distribution_is_that_of_the_largest_mean() -> None:
 # -------------------------------------------------------------------- priorities
 
 
-@both
-def test_priorities_are_the_errors_of_the_last_update(make: Any, tiny: Any) -> None:
-    trainer = make(tiny(algo={"prioritized": True, "priority_alpha": 1.0}))
-    replay = owner(trainer, PrioritizedReplay)
-
-    def compare(trainer: Trainer, batch: Any, losses: Any) -> None:
-        priorities = replay.state_dict()["sampler"]["priorities"]
-        told = dict(zip(batch["index"].tolist(), batch["td_error"].tolist(), strict=True))
-        assert [priorities[i] for i in told] == pytest.approx(list(told.values()), abs=1e-6)
-
-    trainer.register_hook("post_optim", compare)
-    trainer.train()
-    assert replay.buffer.sampler.beta == pytest.approx(0.4 + 0.6 * 39 / 40)
-
-
 # --------------------------------------------------------------- what is refused
-
-
-@both
-def test_a_box_is_refused_and_what_fits_is_named(tiny: Any) -> None:
-    with pytest.raises(ConfigError, match=r"needs Discrete, Pendulum-v1 has .*algo=.*sac.* fits"):
-        build(tiny(env_config("Pendulum-v1")))
 
 
 @pytest.mark.parametrize("num", [2, 5])

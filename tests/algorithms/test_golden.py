@@ -27,7 +27,8 @@ if __name__ == "__main__":  # as tests/conftest.py and pytest have it
 import numpy as np
 import pytest
 import torch
-from helpers import env_config
+from support.algorithms import task_of
+from support.environments import env_config
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import Categorical
@@ -50,8 +51,6 @@ SMALL: dict[str, Any] = {
     "v_min": -100.0,
     "v_max": 100.0,
 }
-TASKS = ("Pendulum-v1", "CartPole-v1")  # the first one that an algorithm can act in
-
 Losses = list[dict[str, float]]
 
 
@@ -114,7 +113,7 @@ class FixedRollouts:
 def config_of(name: str) -> TrainConfig:
     """As configured by default, on small batches and networks."""
     kind = AlgoConfig.known[name]
-    known = {spec.name for spec in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    known = {spec.name for spec in fields(kind)}
     small = {key: value for key, value in SMALL.items() if key in known}
     if kind.on_policy:
         small["frames_per_batch"] = NUM_ENVS * STEPS
@@ -125,15 +124,6 @@ def config_of(name: str) -> TrainConfig:
         total_frames=10_000,
         device="cpu",
     )
-
-
-def task_of(name: str) -> str:
-    for task in TASKS:
-        envs = Envs(env_config(task))
-        envs.close()
-        if ALGORITHMS[name].action_space.accepts(envs.action_spec):
-            return task
-    raise ValueError(f"{name} can act in none of {TASKS}: add one")
 
 
 def losses_of(name: str) -> Losses:

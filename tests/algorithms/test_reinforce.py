@@ -3,57 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import pytest
 import torch
-from helpers import env_config, owner, register_spaces, sac_loss, slow_advantage, tiny_reinforce
-from on_policy_runs import assert_everything_learns, assert_resumes, rollouts_of
+from support.advantages import slow_advantage
+from support.algorithms import tiny_reinforce
+from support.environments import env_config
+from support.states import loss_of, owner, rollouts_of
 from tensordict import TensorDict
 from torch.optim import Adam
 from torchrl.objectives import ReinforceLoss
 
 from trainers import ReinforceConfig, ReinforceTrainer, plugins
-from trainers.build import build
 from trainers.config import ConfigError
 from trainers.hooks import Advantage, LogLosses, WholeEpisodes
 from trainers.losses.reinforce import BaselineReinforceLoss, PolicyGradientLoss
 from trainers.trainer import Trainer
 
-CARTPOLE = env_config("CartPole-v1", max_episode_steps=9)
 FOUR = env_config("Pendulum-v1", num_envs=4, max_episode_steps=6)
 TALE = env_config(num_envs=2, kwargs={"lengths": (3, 5)})
 ALONE = {"baseline": False}
-
-VARIANTS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "continuous": (None, {}),
-    "four environments": (FOUR, {"normalize_advantage": True, "value_estimator": "gae"}),
-    "discrete": (CARTPOLE, {}),
-    "not normalised": (None, {"normalize_observation": False, "normalize_reward": False}),
-    "shared trunk": (FOUR, {"shared_trunk": True}),
-    "functional": (FOUR, {"functional": True}),
-    "separate": (FOUR, {"functional": True, "shared_trunk": True, "separate_losses": True}),
-    "no baseline": (FOUR, ALONE),
-    "no baseline, discrete": (CARTPOLE, {**ALONE, "normalize_advantage": True}),
-    "no baseline, as it is": (
-        FOUR,
-        {**ALONE, "normalize_observation": False, "normalize_reward": False, "predict_std": True},
-    ),
-}
-variants = pytest.mark.parametrize(("env", "algo"), VARIANTS.values(), ids=VARIANTS)
-
-
-@variants
-def test_everything_learns(make: Any, env: Any, algo: Any) -> None:
-    assert_everything_learns(make(tiny_reinforce(env, algo)))
-
-
-@variants
-def test_a_resumed_run_is_the_straight_run(env: Any, algo: Any, tmp_path: Path) -> None:
-    """Without a baseline within episodes, whose beginnings wait for their ends."""
-    assert_resumes(tiny_reinforce(env, {**algo, "lr": 0.01}, 96), 32, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +98,7 @@ KEYWORDS: dict[str, Any] = {
 def test_every_keyword_reaches_the_loss(make: Any) -> None:
     known = set(inspect.signature(ReinforceLoss.__init__).parameters)
     assert known - NOT_CONFIGURABLE == KEYWORDS.keys()
-    loss = sac_loss(make(tiny_reinforce(algo=KEYWORDS)))
+    loss = loss_of(make(tiny_reinforce(algo=KEYWORDS)))
     assert type(loss) is BaselineReinforceLoss
     found = (loss.loss_critic_type, loss.functional, loss.reduction)
     assert found == ("smooth_l1", True, "sum")
@@ -177,7 +147,7 @@ def test_no_update_while_no_episode_has_ended(make: Any) -> None:
 
 def test_it_has_no_critic(make: Any) -> None:
     trainer = make(tiny_reinforce(algo=ALONE))
-    assert type(sac_loss(trainer)) is PolicyGradientLoss
+    assert type(loss_of(trainer)) is PolicyGradientLoss
     assert owner(trainer, WholeEpisodes) is not None
     (optimizer,) = trainer.phases[0].optimizers
     assert [group["name"] for group in optimizer.param_groups] == ["actor"]
@@ -204,13 +174,6 @@ def test_what_is_of_a_critic_needs_a_baseline(key: str, value: Any) -> None:
     assert getattr(ReinforceConfig(**{key: value}), key) == value
 
 
-def test_what_it_cannot_act_in_is_refused() -> None:
-    space = gym.spaces.MultiDiscrete([2, 3])
-    name = register_spaces("ReinforceNowhere", gym.spaces.Box(-1, 1, (2,)), space)
-    with pytest.raises(ConfigError, match="Box or Discrete"):
-        build(tiny_reinforce(env_config(name)))
-
-
 @pytest.mark.parametrize("baseline", [True, False])
 def test_a_loss_of_a_plugin(make: Any, baseline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     class WithCritic(ReinforceLoss):
@@ -222,7 +185,7 @@ def test_a_loss_of_a_plugin(make: Any, baseline: bool, monkeypatch: pytest.Monke
     mine = WithCritic if baseline else Alone
     monkeypatch.setattr(plugins.losses, "get", lambda name: {"mine": mine}[name])
     trainer = make(tiny_reinforce(FOUR, {"baseline": baseline, "loss_module": "mine"}))
-    assert type(sac_loss(trainer)) is mine
+    assert type(loss_of(trainer)) is mine
     trainer.train()
     assert trainer.updates > 0
 
@@ -230,7 +193,7 @@ def test_a_loss_of_a_plugin(make: Any, baseline: bool, monkeypatch: pytest.Monke
 def test_from_python(make: Any) -> None:
     """TorchRL's own loss with its own estimator."""
     other = make(tiny_reinforce(FOUR))
-    loss = sac_loss(other)
+    loss = loss_of(other)
     theirs = ReinforceLoss(loss.actor_network, loss.critic_network)
     trainer = ReinforceTrainer(
         collector=other.collector,

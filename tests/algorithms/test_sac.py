@@ -7,22 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    Lines,
-    assert_same,
-    env_config,
-    owner,
-    register_spaces,
-    sac_loss,
-    timeless,
-    tiny_sac,
-    watched,
-)
-from torch import nn
+from support.algorithms import tiny_sac
+from support.doubles import Lines
+from support.environments import env_config
+from support.states import assert_same, learnt, loss_of, owner, parameters, timeless, watched
 from torch.optim import Adam
 from torchrl.collectors import Collector
 from torchrl.data import LazyTensorStorage, ReplayBuffer, TensorDictReplayBuffer
@@ -32,9 +23,8 @@ from torchrl.objectives.value import TD0Estimator, TDLambdaEstimator
 
 from trainers import seeding
 from trainers.algorithms.sac import SACTrainer, make_loss, make_optimizer
-from trainers.build import Built, build
+from trainers.build import build
 from trainers.config import ConfigError, SACConfig
-from trainers.errors import NonFiniteError
 from trainers.hooks import (
     LogEpisodes,
     LogGradNorm,
@@ -53,20 +43,11 @@ from trainers.networks.acting import NumpyPolicy
 from trainers.networks.actors import TanhNormalActor
 from trainers.networks.critics import StateActionValue, critic_ensemble
 from trainers.replay.samplers import Prioritized
-from trainers.saving import checkpoint
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 from trainers.updates import UpdateRatio
 
 FOUR = env_config("Pendulum-v1", num_envs=4)
-
-
-def learned(trainer: Trainer) -> dict[str, Any]:
-    """Everything that a step could have moved."""
-    return {
-        "phases": [phase.state_dict() for phase in trainer.phases],
-        "replay": owner(trainer, Replay).state_dict(),
-    }
 
 
 # --------------------------------------------------------------------- counting
@@ -115,17 +96,14 @@ def test_the_timetable(make: Any) -> None:
 # --------------------------------------------------------------------- learning
 
 
-def test_actor_critics_alpha_and_targets_all_learn(make: Any) -> None:
-    trainer = make(tiny_sac())
-    before = {k: v.clone() for k, v in sac_loss(trainer).state_dict().items()}
+@pytest.mark.parametrize("value_network", [False, True])
+def test_what_is_logged(make: Any, value_network: bool) -> None:
+    trainer = make(tiny_sac(algo={"value_network": value_network}))
+    trainer.register_hook("post_optim", LogLosses())
     trainer.train()
-    after = sac_loss(trainer).state_dict()
-    moved = {key for key, value in before.items() if not torch.equal(value, after[key])}
-    for part in ("actor_network", "qvalue_network", "target_qvalue_network"):
-        keys = {k for k in before if k.startswith(f"{part}_params") and "weight" in k}
-        assert keys, part
-        assert keys <= moved, part
-    assert "log_alpha" in moved
+    expected = {"loss/actor", "loss/qvalue", "loss/alpha", "loss/qvalue_0", "loss/qvalue_1"}
+    expected |= {"loss/value"} if value_network else set()
+    assert trainer.metrics.flush().keys() == expected | {"train/alpha", "train/entropy"}
 
 
 @pytest.mark.parametrize("storage", ["memory", "memmap", "device"])
@@ -134,20 +112,8 @@ def test_every_storage_trains_alike(make: Any, storage: str) -> None:
     for kind in ("memory", storage):
         trainer = make(tiny_sac(algo={"storage": kind}))
         trainer.train()
-        states.append(learned(trainer))
+        states.append(learnt(trainer))
     assert_same(*states)
-
-
-@pytest.mark.parametrize("broken", ["observation", "reward"])
-def test_what_is_not_finite_changes_nothing(make: Any, broken: str) -> None:
-    kwargs = {"lengths": (30,), "broken": broken, "broken_at": 20}
-    trainer = make(tiny_sac(env_config(kwargs=kwargs)))
-    states: list[Any] = []
-    trainer.register_hook("post_steps", lambda trainer, rollout: states.append(learned(trainer)))
-    with pytest.raises(NonFiniteError, match=rf"{broken}.*environment 0.*frame 20"):
-        trainer.train()
-    assert (trainer.frames, trainer.updates) == (19, 9)
-    assert_same(learned(trainer), states[-1])
 
 
 # -------------------------------------------------------------------- keywords
@@ -192,51 +158,20 @@ def test_alpha_stays_in_its_bounds(make: Any) -> None:
 def test_a_fixed_alpha_is_fixed(make: Any) -> None:
     trainer = make(tiny_sac(algo={"alpha_init": 0.25, "fixed_alpha": True}))
     trainer.train()
-    assert sac_loss(trainer)._alpha == pytest.approx(0.25)
+    assert loss_of(trainer)._alpha == pytest.approx(0.25)
     (optimizer,) = trainer.phases[0].optimizers
     assert [group["name"] for group in optimizer.param_groups] == ["actor", "critic"]
 
 
 @pytest.mark.parametrize(("given", "expected"), [("auto", -1.0), (-3.0, -3.0)])
 def test_the_target_entropy(make: Any, given: Any, expected: float) -> None:
-    assert sac_loss(make(tiny_sac(algo={"target_entropy": given}))).target_entropy == expected
+    assert loss_of(make(tiny_sac(algo={"target_entropy": given}))).target_entropy == expected
 
 
 def test_the_discount_is_part_of_the_state(make: Any) -> None:
     trainer = make(tiny_sac(algo={"gamma": 0.5}))
-    state = sac_loss(trainer).state_dict()
+    state = loss_of(trainer).state_dict()
     assert [float(v) for k, v in state.items() if "gamma" in k] == [0.5]
-
-
-VARIANTS: list[dict[str, Any]] = [
-    {},
-    {"loss_function": "smooth_l1", "gamma": 0.5},
-    {"num_critics": 3, "min_alpha": 0.9, "max_alpha": 1.1},
-    {"fixed_alpha": True, "target_entropy": -2.0},
-    {"delay_qvalue": False},
-    {"separate_losses": True},
-    {"skip_done_states": True},
-]
-
-
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(v) or "default")
-def test_every_variant_trains_as_torchrl_s_own_loss_would(make: Any, variant: Any) -> None:
-    """The losses draw their noise in the same order, so both runs are the same run."""
-    runs = []
-    for loss_module in (None, "torchrl"):
-        algo = {**variant, "lr": 0.01, "loss_module": loss_module}
-        trainer = make(tiny_sac(algo=algo, total_frames=22))
-        losses: list[dict[str, float]] = []
-
-        def note(trainer: Trainer, batch: Any, terms: Any, losses: Any = losses) -> None:
-            losses.append({k: float(v) for k, v in terms.items() if k.startswith("loss_")})
-
-        trainer.register_hook("post_optim", note)
-        trainer.train()
-        runs.append(losses)
-    assert len(runs[0]) == 12
-    for ours, theirs in zip(*runs, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
 
 
 def test_targets_follow_softly_or_hard(make: Any) -> None:
@@ -247,40 +182,10 @@ def test_targets_follow_softly_or_hard(make: Any) -> None:
     assert owner(make(tiny_sac(algo={"delay_qvalue": False})), TargetUpdate) is None
 
 
-FORMS: dict[str, dict[str, Any]] = {
-    "the first version": {"value_network": True},
-    "prioritized": {"prioritized": True},
-    "prioritized, reduction none": {"prioritized": True, "reduction": "none"},
-    "prioritized, n-step": {"prioritized": True, "n_steps": 3},
-    "prioritized, the first": {"prioritized": True, "value_network": True, "n_steps": 2},
-    "n-step": {"n_steps": 3},
-    "td1": {"value_estimator": "td1", "slice_length": 4},
-    "td_lambda": {"value_estimator": "td_lambda", "slice_length": 2, "lmbda": 0.8},
-    "the first, td_lambda": {
-        "value_estimator": "td_lambda", "slice_length": 2, "value_network": True,
-    },
-    "sum": {"reduction": "sum"},
-    "noise": {"exploration_noise": 0.1},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
-def test_every_form_learns(make: Any, form: dict[str, Any]) -> None:
-    trainer = make(tiny_sac(algo=form))
-    trainer.register_hook("post_optim", LogLosses())
-    before = parameters(sac_loss(trainer))
-    trainer.train()
-    assert not any(map(torch.equal, before, parameters(sac_loss(trainer))))
-    line = trainer.metrics.flush()
-    expected = {"loss/actor", "loss/qvalue", "loss/alpha", "loss/qvalue_0", "loss/qvalue_1"}
-    expected |= {"loss/value"} if "value_network" in form else set()
-    assert line.keys() == expected | {"train/alpha", "train/entropy"}
-
-
 def test_importance_weights_weigh_all_losses(make: Any) -> None:
     """Without a reduction they are multiplied, averaged over the batch, and nothing else."""
     trainer = make(tiny_sac(algo={"prioritized": True, "reduction": "none"}, total_frames=20))
-    loss, (phase,) = sac_loss(trainer), trainer.phases
+    loss, (phase,) = loss_of(trainer), trainer.phases
     each: dict[str, torch.Tensor] = {}
 
     def twice(batch: Any) -> Any:
@@ -302,20 +207,6 @@ def test_importance_weights_weigh_all_losses(make: Any) -> None:
     trainer.register_hook("post_loss", compare)
     trainer.train()
     assert seen == list(range(10))
-
-
-def test_priorities_are_the_errors_of_the_last_update(make: Any) -> None:
-    trainer = make(tiny_sac(algo={"prioritized": True, "priority_alpha": 1.0}))
-    replay = owner(trainer, PrioritizedReplay)
-
-    def compare(trainer: Trainer, batch: Any, losses: Any) -> None:
-        priorities = replay.state_dict()["sampler"]["priorities"]
-        told = dict(zip(batch["index"].tolist(), batch["td_error"].tolist(), strict=True))
-        assert [priorities[i] for i in told] == pytest.approx(list(told.values()), abs=1e-6)
-
-    trainer.register_hook("post_optim", compare)
-    trainer.train()
-    assert replay.buffer.sampler.beta == pytest.approx(0.4 + 0.6 * 39 / 40)
 
 
 def test_targets_after_several_steps_are_torchrl_s(make: Any) -> None:
@@ -360,19 +251,6 @@ def test_noise_is_for_collection_only(make: Any) -> None:
 # --------------------------------------------------------------- what cannot act
 
 
-@pytest.mark.parametrize(
-    "space",
-    [gym.spaces.Discrete(3), gym.spaces.Box(-float("inf"), float("inf"), (2,))],
-    ids=["discrete", "infinite"],
-)
-def test_an_environment_it_cannot_act_in_is_refused(space: gym.Space) -> None:
-    name = register_spaces("Elsewhere", gym.spaces.Box(-1, 1, (2,)), space)
-    with pytest.raises(ConfigError, match=r"sac needs a finite Box.*has .*fits") as caught:
-        build(tiny_sac(env_config(name)))
-    assert caught.value.key == "algo"
-    assert name in str(caught.value)
-
-
 # ------------------------------------------------------------- TorchRL's own parts
 
 
@@ -409,11 +287,6 @@ class Parts:
             config=SACConfig(batch_size=8, init_random_frames=12, **algo),
             target_update=target_update,
         )
-
-
-def parameters(module: nn.Module) -> list[torch.Tensor]:
-    """Copies."""
-    return [parameter.detach().clone() for parameter in module.parameters()]
 
 
 def test_torchrl_s_collector_loss_and_buffer_train() -> None:
@@ -540,7 +413,7 @@ def test_the_arguments_are_few() -> None:
         SACTrainer(
             collector=parts.collector,
             loss_module=parts.loss,
-            optimizer=None,  # type: ignore[arg-type]
+            optimizer=None,
             replay_buffer=ReplayBuffer(storage=LazyTensorStorage(10)),
             total_frames=40,
         )
@@ -657,54 +530,6 @@ def test_a_prioritized_buffer_is_seen() -> None:
 # ------------------------------------------------------------------------ resume
 
 
-@pytest.mark.parametrize(
-    ("num_envs", "backend"), [(1, "sync"), (4, "sync"), (4, "async")], ids=["1", "4", "4 workers"]
-)
-@pytest.mark.parametrize(
-    ("at", "count"), [("frames", 4), ("frames", 16), ("updates", 13), ("updates", 23)]
-)
-def test_a_resumed_run_is_the_straight_run(
-    backend: str, num_envs: int, at: str, count: int, tmp_path: Path
-) -> None:
-    """Three updates a frame, so that most updates lie between two others that are due."""
-    env = env_config("Pendulum-v1", num_envs=num_envs, backend=backend, max_episode_steps=6)
-    assert_resumes(env, {}, at, count, tmp_path)
-
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
-@pytest.mark.parametrize(("at", "count"), [("frames", 16), ("updates", 23)])
-def test_every_form_resumes_exactly(form: Any, at: str, count: int, tmp_path: Path) -> None:
-    env = env_config("Pendulum-v1", num_envs=2, max_episode_steps=6)
-    assert_resumes(env, form, at, count, tmp_path)
-
-
-def assert_resumes(env: Any, algo: dict[str, Any], at: str, count: int, tmp_path: Path) -> None:
-    settings = {"utd_ratio": 3.0, "lr_schedule": "linear", "buffer_size": 15, "lr": 0.01}
-    config = tiny_sac(env, {**settings, "init_random_frames": 8, **algo}, total_frames=20)
-    straight, all_lines = watched(config)
-    straight.train()
-    assert len(straight.state_dict()["hooks"]["replay"]["frames"]) == 15
-
-    stopped, first_lines = watched(config)
-
-    def stop(trainer: Trainer, *data: Any) -> None:
-        if getattr(trainer, at) == count:
-            trainer.stop("test", interrupted=True)
-
-    stopped.register_hook("post_optim" if at == "updates" else "post_steps", stop)
-    stopped.register_hook("checkpoint", lambda t: t.save(tmp_path / "c") if t.ending else None)
-    stopped.train()
-    assert getattr(stopped, at) == count
-    assert not stopped.finished
-
-    seeding.seed_everything(123)
-    resumed, more_lines = watched(config)
-    resumed.load(tmp_path / "c")
-    resumed.train()
-    assert_same(resumed.state_dict(), straight.state_dict(), ("/stopwatch", "/window/seconds"))
-    assert timeless(first_lines.lines + more_lines.lines) == timeless(all_lines.lines)
-
-
 def test_two_runs_live_side_by_side() -> None:
     """They share the process's generators, so each gets its own state while it runs."""
     configs = [tiny_sac(seed=1), tiny_sac(FOUR, seed=2)]
@@ -733,27 +558,3 @@ def test_two_runs_live_side_by_side() -> None:
     assert_same(inner_state, alone[1][0], ignored)
     assert timeless(outer_lines.lines) == alone[0][1]
     assert timeless(inner_lines[0].lines) == alone[1][1]
-
-
-def test_settings_outlive_a_checkpoint_and_the_rest_does_not(tmp_path: Path) -> None:
-    def made(**algo: float) -> Built:
-        built = build(tiny_sac(algo=algo))
-        built.trainer.collector.shutdown()
-        return built
-
-    old = made(lr=1e-3, gamma=0.9, min_alpha=0.01, max_alpha=2.0)
-    checkpoint.save(tmp_path / "c", old.trainer.phases[0].state_dict())
-    new = made(lr=1e-4, gamma=0.5, min_alpha=0.2, max_alpha=3.0)
-    (phase,) = new.trainer.phases
-    with torch.no_grad():
-        for parameter in phase.parameters():
-            parameter.add_(1.0)
-    with new.keeping_settings():
-        phase.load_state_dict(checkpoint.load(tmp_path / "c"))
-    assert {group["lr"] for group in phase.optimizers[0].param_groups} == {1e-4}
-    loss = sac_loss(new.trainer)
-    buffers = {name.split(".")[-1]: float(b) for name, b in loss.named_buffers() if b.numel() == 1}
-    assert buffers["gamma"] == 0.5
-    assert buffers["min_log_alpha"] == pytest.approx(math.log(0.2))
-    assert buffers["max_log_alpha"] == pytest.approx(math.log(3.0))
-    assert_same(dict(sac_loss(old.trainer).named_parameters()), dict(loss.named_parameters()))

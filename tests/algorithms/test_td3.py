@@ -7,14 +7,9 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
-from helpers import (
-    assert_same,
-    env_config,
-    owner,
-    register_spaces,
-    tiny_off_policy,
-    watched,
-)
+from support import algorithms
+from support.environments import env_config, register_spaces
+from support.states import loss_of, owner, parameters, watched
 from torch import nn
 from torch.optim import Adam
 from torchrl.collectors import Collector
@@ -27,7 +22,6 @@ from trainers.build import ALGORITHMS, build
 from trainers.collection.exploration import GaussianNoise, OrnsteinUhlenbeck
 from trainers.config import ConfigError, DDPGConfig, TD3Config, TrainConfig
 from trainers.hooks import LogLosses, PrioritizedReplay, Replay, TargetUpdate
-from trainers.losses.fast_td3 import FastDDPGLoss, FastTD3Loss
 from trainers.networks.acting import NumpyPolicy
 from trainers.networks.actors import TanhActor
 from trainers.networks.critics import StateActionValue, critic_ensemble
@@ -39,16 +33,7 @@ both = pytest.mark.parametrize("algo", list(CONFIGS))
 
 
 def tiny(algo: str, env: Any = None, total_frames: int = 40, **given: Any) -> TrainConfig:
-    return tiny_off_policy(CONFIGS[algo], env, given, total_frames)
-
-
-def loss_of(trainer: Trainer) -> Any:
-    return trainer.phases[0].loss
-
-
-def parameters(module: Any, of: str = "") -> list[torch.Tensor]:
-    """Copies."""
-    return [p.detach().clone() for name, p in module.named_parameters() if name.startswith(of)]
+    return algorithms.tiny(algo, env, given, total_frames)
 
 
 # -------------------------------------------------------------------------- timetable
@@ -109,7 +94,7 @@ def test_actor_and_targets_move_in_every_third_update_only(make: Any) -> None:
                 if not all(map(torch.equal, last[name], now)):
                     moved[name].append(trainer.updates)
                 last[name] = now
-            assert ("loss_actor" in losses.keys()) == (trainer.updates % 3 == 0)  # noqa: SIM118
+            assert ("loss_actor" in losses.keys()) == (trainer.updates % 3 == 0)  # noqa: SIM118  # a TensorDict knows no other way
 
         trainer.register_hook("post_optim", look)
 
@@ -159,97 +144,34 @@ def test_the_optimizer_is_a_pair() -> None:
 
 
 @both
-def test_all_networks_learn(make: Any, algo: str) -> None:
-    trainer = make(tiny(algo))
-    before = {k: v.clone() for k, v in loss_of(trainer).state_dict().items() if "weight" in k}
-    trainer.train()
-    after = loss_of(trainer).state_dict()
-    assert len(before) == 8
-    assert not [key for key, value in before.items() if torch.equal(value, after[key])]
-
-
-@both
-@pytest.mark.parametrize(
-    "variant",
-    [
-        {},
-        {"loss_function": "smooth_l1", "gamma": 0.5},
-        {"delay_qvalue": False},
-        {"delay_actor": False},
-        {"n_steps": 3, "prioritized": True},
-        {"reduction": "sum"},
-    ],
-    ids=lambda v: "-".join(v) or "default",
-)
-def test_every_variant_trains_as_torchrl_s_own_loss_would(
-    make: Any, algo: str, variant: dict[str, Any]
-) -> None:
-    """The losses draw their noise in the same order, so both runs are the same run."""
-    runs, kinds = [], []
-    env = env_config("Pendulum-v1", num_envs=2, max_episode_steps=5)
-    for loss_module in (None, "torchrl"):
-        trainer = make(tiny(algo, env, 22, **variant, lr=0.01, loss_module=loss_module))
-        kinds.append(type(loss_of(trainer)))
-        losses: list[dict[str, float]] = []
-
-        def note(trainer: Trainer, batch: Any, terms: Any, losses: Any = losses) -> None:
-            losses.append({k: float(v) for k, v in terms.items()})
-
-        trainer.register_hook("post_optim", note)
-        trainer.train()
-        runs.append(losses)
-    assert kinds == [FastTD3Loss, TD3Loss] if algo == "td3" else [FastDDPGLoss, DDPGLoss]
-    assert len(runs[0]) == 12
-    for ours, theirs in zip(*runs, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
-
-
-FORMS: dict[str, dict[str, Any]] = {
-    "prioritized": {"prioritized": True},
-    "prioritized, reduction none": {"prioritized": True, "reduction": "none"},
-    "n-step": {"n_steps": 3},
-    "td1": {"value_estimator": "td1", "slice_length": 4},
-    "td_lambda": {"value_estimator": "td_lambda", "slice_length": 2, "lmbda": 0.8},
-    "hard": {"target_update": "hard", "target_update_interval": 5},
-    "clipped": {"max_grad_norm": 0.1},
-    "gaussian": {"noise": "gaussian"},
-    "wandering": {"noise": "ornstein_uhlenbeck", "noise_theta": 1.0, "noise_dt": 0.1},
-    "torchrl": {"loss_module": "torchrl"},
-}
-
-
-@both
-@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
-def test_every_form_learns(make: Any, algo: str, form: dict[str, Any]) -> None:
-    trainer = make(tiny(algo, **form))
+@pytest.mark.parametrize("max_grad_norm", [None, 0.1])
+def test_what_is_logged(make: Any, algo: str, max_grad_norm: float | None) -> None:
+    trainer = make(tiny(algo, max_grad_norm=max_grad_norm))
     trainer.register_hook("post_optim", LogLosses())
-    before = parameters(loss_of(trainer))
     trainer.train()
-    assert not any(map(torch.equal, before, parameters(loss_of(trainer))))
     expected = {"loss/actor", "loss/qvalue"}
     expected |= {"loss/qvalue_0", "loss/qvalue_1"} if algo == "td3" else set()
-    expected |= {"train/grad_norm"} if "max_grad_norm" in form else set()
+    expected |= {"train/grad_norm"} if max_grad_norm else set()
     assert trainer.metrics.flush().keys() == expected
 
 
 @both
-def test_priorities_are_sizes_of_errors(make: Any, algo: str) -> None:
-    for loss_module in (None, "torchrl"):
-        given = {"prioritized": True, "priority_alpha": 1.0, "loss_module": loss_module}
-        trainer = make(tiny(algo, **given))
-        replay, checked = owner(trainer, PrioritizedReplay), []
+def test_priorities_of_torchrl_s_losses_are_sizes_of_errors(make: Any, algo: str) -> None:
+    """Where they would write the squares."""
+    given = {"prioritized": True, "priority_alpha": 1.0, "loss_module": "torchrl"}
+    trainer = make(tiny(algo, **given))
+    replay, seen = owner(trainer, PrioritizedReplay), []
 
-        def compare(
-            trainer: Trainer, batch: Any, losses: Any, replay: Any = replay, seen: Any = checked
-        ) -> None:
-            priorities = replay.state_dict()["sampler"]["priorities"]
-            told = dict(zip(batch["index"].tolist(), batch["td_error"].tolist(), strict=True))
-            assert [priorities[i] for i in told] == pytest.approx(list(told.values()), abs=1e-6)
-            seen.append(batch["td_error"].mean().item())
+    def compare(trainer: Trainer, batch: Any, losses: Any) -> None:
+        priorities = replay.state_dict()["sampler"]["priorities"]
+        told = dict(zip(batch["index"].tolist(), batch["td_error"].tolist(), strict=True))
+        assert [priorities[i] for i in told] == pytest.approx(list(told.values()), abs=1e-6)
+        seen.append(min(told.values()))
 
-        trainer.register_hook("post_optim", compare)
-        trainer.train()
-        assert len(checked) == 30
+    trainer.register_hook("post_optim", compare)
+    trainer.train()
+    assert len(seen) == 30
+    assert min(seen) >= 0
 
 
 def test_learning_rates_apart(make: Any) -> None:
@@ -299,45 +221,7 @@ def test_noise_is_for_collection_only(algo: str) -> None:
     assert abs(built.policy.act(torch.ones(1, 3).numpy(), None).item()) < 1e-9
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-@both
-def test_a_run_goes_on_as_it_was(make: Any, algo: str, overlap: bool) -> None:
-    """State of the noise, and of the phases, included."""
-    from dataclasses import replace
-
-    from trainers.config import CollectorConfig
-
-    env = env_config("Pendulum-v1", num_envs=2, max_episode_steps=7)
-    config = tiny(algo, env, 60, noise="ornstein_uhlenbeck", noise_dt=1.0)
-    config = replace(config, collector=CollectorConfig(async_=overlap))
-    whole = make(config)
-    whole.train()
-    first = make(config)
-    first.stop_at = 34
-    first.train()
-    state = first.state_dict()  # before another one is built, which seeds all generators
-    second = make(config)
-    second.load_state_dict(state)
-    assert all(each.how == "exact" for each in second.restored)
-    second.train()
-    assert_same(second.state_dict(), whole.state_dict(), ("/stopwatch",))
-
-
 # ---------------------------------------------------------------- what cannot be built
-
-
-@both
-@pytest.mark.parametrize(
-    ("space", "fits"),
-    [(gym.spaces.Discrete(3), "ppo"), (gym.spaces.Box(-float("inf"), float("inf"), (2,)), "ppo")],
-    ids=["discrete", "infinite"],
-)
-def test_an_environment_it_cannot_act_in_is_refused(algo: str, space: Any, fits: str) -> None:
-    name = register_spaces("Elsewhere", gym.spaces.Box(-1, 1, (2,)), space)
-    with pytest.raises(ConfigError, match=rf"{algo} needs a finite Box.*has .*{fits}.* fits") as e:
-        build(tiny(algo, env_config(name)))
-    assert e.value.key == "algo"
-    assert name in str(e.value)
 
 
 def test_ddpg_has_one_critic() -> None:
@@ -353,11 +237,6 @@ def test_ddpg_has_one_critic() -> None:
         built.trainer.collector.shutdown()
     finally:
         del plugins.networks._entries["two"]
-
-
-def test_they_are_registered() -> None:
-    assert ALGORITHMS["td3"].trainer is td3.TD3Trainer
-    assert ALGORITHMS["ddpg"].trainer is ddpg.DDPGTrainer
 
 
 # --------------------------------------------------------------- TorchRL's own parts
@@ -380,7 +259,7 @@ class Parts:
             self.loss = ddpg.make_loss(self.actor, critics[0], self.config)
         self.collector: Any = Collector(
             env,
-            OrnsteinUhlenbeck(self.actor, spec, 0.2),  # type: ignore[arg-type]  # a policy
+            OrnsteinUhlenbeck(self.actor, spec, 0.2),
             frames_per_batch=4,
             total_frames=40,
             init_random_frames=12,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import make_run
+from support.made_up_runs import make_run
 
 from benchmarks.learned import keep, result, summary, write_page
 from benchmarks.learning import Job, Planned, read_list

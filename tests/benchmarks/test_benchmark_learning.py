@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up_runs import make_run
+from support.made_up_runs import make_run
 
 from benchmarks.learning import Job, Planned, picked, read_list
 from benchmarks.machine import ROOT, commit, cpu

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import make_run
+from support.made_up_runs import make_run
 
 from benchmarks import training
 from benchmarks.learning import Job, read_list

@@ -11,7 +11,8 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
-from helpers import ALL_ENDS, Tale, assert_same, env_config, how_it_ends, tale_seed
+from support.environments import ALL_ENDS, Tale, env_config, how_it_ends, tale_seed
+from support.states import assert_same
 from tensordict import TensorDict, TensorDictBase
 
 from trainers.collection.collectors import GymCollector
@@ -59,7 +60,7 @@ def make() -> Iterator[Make]:
 
 def take(collector: GymCollector, rollouts: int) -> TensorDict:
     """So many rollouts, put together along the time."""
-    return torch.cat(list(islice(collector, rollouts)), 1)  # type: ignore[arg-type]
+    return torch.cat(list(islice(collector, rollouts)), 1)
 
 
 def check(
@@ -233,7 +234,7 @@ def test_what_is_not_finite_is_named_and_not_stored(
         backend=backend,
     )
     rollouts = iter(collector)
-    check(next(rollouts), (4,))  # type: ignore[arg-type]
+    check(next(rollouts), (4,))
     with pytest.raises(NonFiniteError, match=f"{what} at frame 24"):
         next(rollouts)
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same, env_config
+from support.environments import env_config
+from support.states import assert_same
 from tensordict import TensorDict
 from torch import nn
 from torchrl.data import Bounded

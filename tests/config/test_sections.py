@@ -70,14 +70,14 @@ def test_numbers_outside_their_range_are_refused(key: str, value: float) -> None
 def test_target_entropy_is_a_word_or_a_number() -> None:
     assert SACConfig(target_entropy=-3).target_entropy == -3.0
     with pytest.raises(ConfigError, match=r"auto or a number; did you mean auto\?"):
-        SACConfig(target_entropy="aut")  # type: ignore[arg-type]
+        SACConfig(target_entropy="aut")
 
 
 def test_free_form_data_has_to_be_plain() -> None:
     assert EnvConfig(name="a", id="b", kwargs={"c": [1, {"d": None}]}).kwargs["c"][1] == {"d": None}
     for wrong in ({"f": print}, {1: 2}, {"f": [object()]}, [1]):
         with pytest.raises(ConfigError, match=r"env\.kwargs"):
-            EnvConfig(name="a", id="b", kwargs=wrong)  # type: ignore[arg-type]
+            EnvConfig(name="a", id="b", kwargs=wrong)
 
 
 def test_an_error_reads_the_same_after_a_pickle() -> None:

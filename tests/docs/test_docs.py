@@ -171,7 +171,7 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.slow
 def test_the_guide_can_be_followed(tmp_path: Path) -> None:
     for package in ("av", "onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(package)
+        pytest.importorskip(package, reason="an extra that the guide uses")
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

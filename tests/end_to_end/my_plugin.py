@@ -52,7 +52,8 @@ class Fragile(gym.Env):
             raise RuntimeError("the wheel came off")
         if self._shows("dies", self.steps):
             os._exit(7)
-        reward = np.nan if self._shows("nan reward", self.steps) else float(action[0])
+        paid = float(np.atleast_1d(action)[0])
+        reward = np.nan if self._shows("nan reward", self.steps) else paid
         return self._observation("nan", self.steps), reward, self.step_number == 4, False, {}
 
     def _observation(self, fault: str, number: int) -> np.ndarray:
@@ -65,6 +66,12 @@ class Fragile(gym.Env):
 
     def _shows(self, fault: str, number: int) -> bool:
         return self.fault == fault and number == self.at
+
+
+class Choosy(Fragile):
+    """One of two things can be done."""
+
+    action_space = gym.spaces.Discrete(2)
 
 
 class Free(Fragile):
@@ -88,6 +95,7 @@ class Forgetful(Fragile):
 
 gym.register("mine/Forgetful-v0", Forgetful, disable_env_checker=True)
 gym.register("mine/Fragile-v0", Fragile, disable_env_checker=True)
+gym.register("mine/Choosy-v0", Choosy, disable_env_checker=True)
 gym.register("mine/Free-v0", Free, disable_env_checker=True)
 gym.register("mine/Camera-v0", Camera, disable_env_checker=True)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import my_plugin
 import pytest
-from helpers import assert_same, flat
+from support.algorithms import command
+from support.states import assert_same, flat
 
 from trainers.config.cli import main
 from trainers.hooks.checkpointing import checkpoints
@@ -24,31 +25,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SCRIPT = ROOT / "scripts" / "train.py"
 
-_SHORT = (
-    "env=Pendulum",
-    "env.max_episode_steps=25",
-    "network.hidden=[16,16]",
-    "total_frames=160",
-    "log.interval=50",
-    "eval.interval=60",
-    "eval.episodes=2",
-    "checkpoint.interval=64",
-    "report.interval_s=0",
-    "threads=1",
-    "device=cpu",
-)
-TINY = (*_SHORT, "algo.batch_size=16", "algo.buffer_size=1000", "algo.init_random_frames=40")
-TINY_DQN = (
-    *("algo=dqn", *_SHORT, "env=gym", "env.id=CartPole-v1", "algo.batch_size=16"),
-    *("algo.buffer_size=1000", "algo.init_random_frames=40", "algo.exploration_fraction=0.8"),
-)
-TINY_C51 = (*TINY_DQN, "algo=c51", "algo.num_atoms=11", "algo.v_min=0", "algo.v_max=100")
-TINY_PPO = (
-    *("algo=ppo", *_SHORT, "algo.frames_per_batch=32"),
-    *("algo.minibatch_size=8", "algo.num_epochs=3", "algo.lr=1e-2"),
-)
-TINY_A2C = ("algo=a2c", *_SHORT, "algo.frames_per_batch=32", "algo.lr=1e-2")
-TINY_REINFORCE = ("algo=reinforce", *_SHORT, "algo.frames_per_batch=32", "algo.lr=1e-2")
+TINY = command("sac")
+TINY_PPO = command("ppo")
 
 
 def train(*arguments: str) -> int:

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same
 from running import TINY, last_state, lines, names, parameters, seen_trainer, train
+from support.algorithms import ALL, ON_POLICY, command, task_of
+from support.states import assert_same
 
 from trainers.saving import checkpoint
 
 RUN = Path("run")
 MINE = ("plugins=[my_plugin]", "hooks=[spy]")
-FRAGILE = (
-    *(*TINY, *MINE, "run_dir=run", "env=gym", "env.id=mine/Fragile-v0"),
-    *("env.max_episode_steps=null", "eval.interval=0", "checkpoint.interval=1"),
-    "total_frames=110",
+ANYWHERE = (
+    *(*MINE, "run_dir=run", "env=gym", "env.max_episode_steps=null", "eval.interval=0"),
+    *("checkpoint.interval=1", "total_frames=110"),
 )
+FRAGILE = (*TINY, *ANYWHERE, "env.id=mine/Fragile-v0")
 FIXED = (
     "resume=run",
     *MINE,
@@ -80,6 +81,22 @@ def test_values_that_are_not_finite(
     if len(episode["actions"]):
         assert torch.equal(torch.as_tensor(episode["actions"])[-1], evidence["written"]["action"])
     assert_resumable(frame - 1)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_algorithm_stops_there_and_goes_on(name: str, capfd: Capture) -> None:
+    mine = "mine/Fragile-v0" if task_of(name) == "Pendulum-v1" else "mine/Choosy-v0"
+    assert train(*command(name), *ANYWHERE, f"env.id={mine}", *fault("nan", 77)) == 1
+    said = capfd.readouterr().err
+    assert "observation[1] of environment 0 is nan at frame 77" in said
+    assert_evidence(said, "observation[1] of environment 0 is nan")
+    frame = 64 if name in ON_POLICY else 76
+    assert last_state(RUN)["clock"]["frames"] == frame
+    assert last_state(RUN)["clock"]["updates"] > 0
+    assert_nothing_learnt()
+    assert train(*FIXED) == 0
+    assert lines(RUN)[-1]["frames"] >= 110
+    assert "eval/episode_return" in lines(RUN)[-1]
 
 
 def assert_evidence(said: str, what: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def said_last(capfd: Capture) -> list[str]:
 
 
 def test_report_best_policy_and_a_command_that_works(capfd: Capture) -> None:
-    pytest.importorskip("av")
+    pytest.importorskip("av", reason="the extra video is not installed")
     assert train(*WITH_REPORT) == 0
     report, best, film = said_last(capfd)
     assert report == "report: run/report.html"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from logs import points, tensorboard_points, wandb_files, wandb_lines
 from running import TINY, assert_equal_runs, forked, lines, train
+from support.logs import points, tensorboard_points, wandb_files, wandb_lines
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainers.config import sections
 from trainers.policies import films
 
-av = pytest.importorskip("av")
+av = pytest.importorskip("av", reason="the extra video is not installed")
 
 RUN = Path("run")
 FILMED = (*TINY, "eval.video=true", "run_dir=run")

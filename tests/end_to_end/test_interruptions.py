@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import sac_loss
 from running import (
     SCRIPT,
     TINY,
@@ -24,6 +23,7 @@ from running import (
     train,
     variables,
 )
+from support.states import loss_of
 
 RUN = Path("run")
 SIGNALLED = ("plugins=[my_plugin]", "hooks=[signal]")
@@ -209,7 +209,7 @@ def test_overridden_settings_count(run: Path) -> None:
     spy = ("plugins=[my_plugin]", "hooks=[spy]")
     assert train("resume=run", "total_frames=170", *changed, *spy) == 0
     assert lines(run)[-1]["train/lr/actor"] == 1e-4
-    loss = sac_loss(seen_trainer())
+    loss = loss_of(seen_trainer())
     assert float(loss.value_estimator.gamma) == 0.5
     assert float(loss.target_entropy) == -9
 

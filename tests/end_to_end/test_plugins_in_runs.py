@@ -7,8 +7,8 @@ from typing import Any
 
 import my_plugin
 import pytest
-from helpers import sac_loss
 from running import HERE, ROOT, TINY, lines, script, seen_trainer, train
+from support.states import loss_of
 from torchrl.objectives import SACLoss
 from torchrl.objectives.value import TDLambdaEstimator
 
@@ -22,7 +22,7 @@ MINE = (*TINY, "plugins=[my_plugin]", "run_dir=run", "total_frames=60")
 
 def trained() -> Any:
     """The loss that the run trained."""
-    return sac_loss(seen_trainer())
+    return loss_of(seen_trainer())
 
 
 def test_a_loss() -> None:

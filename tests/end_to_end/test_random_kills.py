@@ -13,26 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import TINY, TINY_C51, TINY_DQN, TINY_PPO, assert_equal_runs, names, train
+from all_runs import RUNS
+from running import assert_equal_runs, names, train
+from support.algorithms import ALL
 
 RUN = Path("run")
 OFTEN = "checkpoint.interval=8"
-SMALL_RING = ("algo.buffer_size=60",)  # goes round twice
-RUNS: dict[str, tuple[str, ...]] = {
-    "sac": (*TINY, *SMALL_RING),
-    "sac, four environments": (*TINY, "env.num_envs=4", "algo.utd_ratio=2"),
-    "sac, workers": (*TINY, "env.num_envs=2", "env.backend=async"),
-    "sac, overlapping": (*TINY, "collector.async=true"),
-    "sac, prioritized n steps": (*TINY, "algo.prioritized=true", "algo.n_steps=3", *SMALL_RING),
-    "sac, a value network": (*TINY, "algo.value_network=true"),
-    "dqn, prioritized n steps": (*TINY_DQN, "algo.prioritized=true", "algo.n_steps=3"),
-    "c51": TINY_C51,
-    "ppo": TINY_PPO,
-    "ppo, discrete, all that anneals": (
-        *(*TINY_PPO, "env=gym", "env.id=CartPole-v1", "algo.clip_schedule=linear"),
-        *("algo.lr_schedule=linear", "env.num_envs=4"),
-    ),
-}
 
 
 def start(arguments: tuple[str, ...], run_dir: Path) -> Any:
@@ -78,6 +64,10 @@ def kill(arguments: tuple[str, ...], kills: int, seed: str) -> tuple[int, int]:
     return struck, saving
 
 
+def test_every_algorithm_is_among_the_runs() -> None:
+    assert {arguments[0] for arguments in RUNS.values()} == {f"algo={name}" for name in ALL}
+
+
 @pytest.mark.parametrize("name", ["sac", "ppo"])
 def test_a_few(name: str) -> None:
     kill(RUNS[name], 2, name)
@@ -85,6 +75,6 @@ def test_a_few(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_twenty_five_each(name: str) -> None:
-    struck, saving = kill(RUNS[name], 25, name)
+def test_many(name: str) -> None:
+    struck, saving = kill(RUNS[name], 25 if name in ALL else 10, name)
     print(f"{name}: {struck} kills survived, {saving} of them while saving")

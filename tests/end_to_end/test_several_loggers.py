@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from logs import points, tensorboard_points, wandb_files, wandb_lines, wandb_records
 from running import TINY, assert_equal_runs, forked, lines, train
+from support.logs import points, tensorboard_points, wandb_files, wandb_lines, wandb_records
 
 RUN = Path("run")
 BOTH = "logger=[tensorboard,wandb]"

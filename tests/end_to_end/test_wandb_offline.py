@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from running import TINY, assert_equal_runs, forked, lines
 
-pytest.importorskip("wandb")
-
 
 def test_a_run_and_its_resume(capfd: pytest.CaptureFixture[str], finished: Path) -> None:
     assert forked(*TINY, "logger=wandb", "run_dir=run", "stop_at=70") == 0

@@ -11,7 +11,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same, env_config
+from support.environments import env_config
+from support.states import assert_same
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Bounded, Categorical
 
@@ -61,7 +62,7 @@ def make() -> Iterator[Make]:
 
 def take(collector: GymCollector, rollouts: int) -> TensorDict:
     """So many rollouts, put together along the time."""
-    return torch.cat(list(islice(collector, rollouts)), 1)  # type: ignore[arg-type]
+    return torch.cat(list(islice(collector, rollouts)), 1)
 
 
 # ------------------------------------------------------------------- the same tasks

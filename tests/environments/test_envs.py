@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Sequence, Space, Text, Tuple
-from helpers import env_config, register_spaces
+from support.environments import env_config, register_spaces
 from torchrl.data import Bounded, Categorical, Unbounded
 
 from trainers.config import ConfigError, TrainConfig
@@ -223,7 +223,7 @@ SHIPPED = sorted(path.stem for path in CONFIG_DIR.glob("env/*.yaml") if path.ste
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_environment_steps_and_is_replayed(name: str) -> None:
     if name.startswith("LunarLander"):
-        pytest.importorskip("Box2D")
+        pytest.importorskip("Box2D", reason="the extra box2d: it has wheels for x86_64 only")
     with composing() as composer:
         config = TrainConfig.from_dict(plain(composer.compose([f"env={name}"]))).env
     assert config.name == name
@@ -243,7 +243,7 @@ def test_a_shipped_environment_steps_and_is_replayed(name: str) -> None:
 
 
 def test_the_continuous_lander_takes_two_numbers(make: Callable[..., Envs]) -> None:
-    pytest.importorskip("Box2D")
+    pytest.importorskip("Box2D", reason="the extra box2d: it has wheels for x86_64 only")
     assert make("LunarLander-v3").action_spec == Categorical(4)
     continuous = make("LunarLander-v3", kwargs={"continuous": True})
     assert continuous.action_spec == Bounded(-1.0, 1.0, (2,))

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from helpers import Goal, Tale
+from support.environments import Goal, Tale
 
 from trainers.environments.sync import SyncEnvs
 
@@ -50,7 +50,7 @@ def test_masked_resets_leave_the_others() -> None:
     second, _ = envs.reset(seed=[17, 18, 19], options={"reset_mask": mask})
     assert second.tolist() == [[0, 2, 0, 7], [1, 0, 0, 18], [0, 2, 0, 9]]
     assert stepped.tolist() == [[0, 2, 0, seed] for seed in (7, 8, 9)]
-    assert [env.resets for env in envs.envs] == [1, 2, 1]  # type: ignore[attr-defined]
+    assert [env.resets for env in envs.envs] == [1, 2, 1]
     assert envs.step(actions)[0].tolist() == [[0, 3, 0, 7], [1, 1, 0, 18], [0, 3, 0, 9]]
     third, _ = envs.reset(seed=[27, 28, 29], options={"reset_mask": ~mask})
     assert third.tolist() == [[1, 0, 0, 27], [1, 1, 0, 18], [1, 0, 0, 29]]
@@ -171,7 +171,7 @@ def test_methods_and_the_end_reach_all() -> None:
     envs.reset(seed=[0, 0, 0])
     assert envs.call("double", 4) == (9, 9, 9)
     envs.close()
-    assert all(env.closed for env in envs.envs)  # type: ignore[attr-defined]
+    assert all(env.closed for env in envs.envs)
 
 
 def test_there_is_an_action_for_each() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from alive import left
 from gymnasium.spaces import Box
+from support.processes import left
 
 from trainers.config import ConfigError
 from trainers.environments.single import EpisodeRecorder

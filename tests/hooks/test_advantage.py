@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import slow_advantage, stub
+from support.advantages import slow_advantage
+from support.doubles import stub
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn

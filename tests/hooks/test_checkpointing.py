@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_same, make_trainer, stub
+from support.doubles import make_trainer, stub
+from support.states import assert_same
 
 from trainers.hooks import Checkpoint
 from trainers.hooks.checkpointing import checkpoints, newest_valid
@@ -55,7 +56,7 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path, caplog: pytest.LogCapt
             raise OSError("No space left on device")
         save(path, previous)
 
-    trainer.save = full  # type: ignore[method-assign]
+    trainer.save = full
     failed: list[bool] = []
     trainer.register_hook("checkpoint", lambda trainer: failed.append(hook.failed))
     trainer.train()

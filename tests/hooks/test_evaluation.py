@@ -12,7 +12,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same, env_config, make_trainer, stub
+from support.doubles import make_trainer, stub
+from support.environments import env_config
+from support.states import assert_same
 from tensordict import TensorDict, TensorDictBase
 from torch import nn
 from torchrl.envs.utils import ExplorationType, exploration_type
@@ -281,7 +283,7 @@ def test_the_final_policy_is_evaluated_once(
     hook, trainer = make(episodes=1), make_trainer(total_frames=10)
     evaluated: list[int] = []
     evaluate = hook._evaluate
-    hook._evaluate = lambda trainer: evaluated.append(trainer.frames) or evaluate(trainer)  # type: ignore[method-assign]
+    hook._evaluate = lambda trainer: evaluated.append(trainer.frames) or evaluate(trainer)
     trainer.register_hook("post_steps", hook, when=every(interval))
     trainer.register_hook("shutdown", hook.final)
     trainer.train()

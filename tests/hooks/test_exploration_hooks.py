@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import stub
+from support.doubles import stub
 from tensordict import TensorDict
 
 from trainers.hooks import AnnealEpsilon

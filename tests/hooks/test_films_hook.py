@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Lines, assert_same, env_config, make_trainer, stub
+from support.doubles import Lines, make_trainer, stub
+from support.environments import env_config
+from support.states import assert_same
 from tensordict import TensorDict, TensorDictBase
 from torch import nn
 
@@ -20,7 +22,7 @@ from trainers.environments.envs import Envs
 from trainers.hooks import Evaluate, FilmEvaluations
 from trainers.timetable import every
 
-pytest.importorskip("av")
+pytest.importorskip("av", reason="the extra video is not installed")
 
 SCREEN = env_config("tests/Screen-v0", kwargs={"lengths": [3]})
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import stub
+from support.doubles import stub
 from tensordict import TensorDict
 from torch import nn
 from torch.optim import SGD

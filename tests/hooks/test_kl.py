@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Constant, Rollouts, make_trainer, stub
+from support.doubles import Constant, Rollouts, make_trainer, stub
 from tensordict import TensorDict
 from torch import nn
 
@@ -93,7 +93,7 @@ def test_the_bounds_can_be_others() -> None:
     assert float(loss.beta) == 0.5
 
 
-@pytest.mark.parametrize("hook", [AdaptBeta(Penalised()), StopEpochs(0.1)])  # type: ignore[arg-type]
+@pytest.mark.parametrize("hook", [AdaptBeta(Penalised()), StopEpochs(0.1)])
 def test_a_loss_without_a_divergence_is_named(hook: Any) -> None:
     trainer = stub()
     trainer.epoch = 0

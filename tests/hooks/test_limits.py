@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import pytest
-from helpers import make_trainer, stub
+from support.doubles import make_trainer, stub
 from tensordict import TensorDict
 
 from trainers.config import EarlyStopConfig

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import Constant, Lines, StubTrainer, make_trainer, stub
+from support.doubles import Constant, Lines, StubTrainer, make_trainer, stub
 from tensordict import TensorDict
 from torch import nn
 from torch.optim import SGD

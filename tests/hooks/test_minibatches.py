@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Rollouts, make_trainer, stub
+from support.doubles import Rollouts, make_trainer, stub
 from tensordict import TensorDict, TensorDictBase
 
 from trainers.hooks import Minibatches

@@ -10,16 +10,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    assert_same,
-    env_config,
-    register_spaces,
-    stub,
-    tiny_a2c,
-    tiny_ppo,
-    tiny_reinforce,
-    tiny_sac,
-)
+from support.algorithms import tiny
+from support.doubles import stub
+from support.environments import env_config, register_spaces
+from support.states import assert_same
 from tensordict import TensorDict
 
 from trainers.build import build
@@ -146,15 +140,15 @@ def test_the_normaliser_sees_every_observation_once() -> None:
     np.testing.assert_allclose(norm.var.numpy(), every.var(0), rtol=1e-9)
 
 
-@pytest.mark.parametrize("make", [tiny_ppo, tiny_a2c, tiny_reinforce, tiny_sac])
-def test_an_environment_may_observe_nothing(make: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["ppo", "a2c", "reinforce", "sac"])
+def test_an_environment_may_observe_nothing(name: str, tmp_path: Path) -> None:
     nothing, action = gym.spaces.Box(-1, 1, (0,)), gym.spaces.Box(-1, 1, (1,))
-    env_id = register_spaces(f"Nothing{make.__name__}", nothing, action)
-    trainer = build(make(env_config(env_id))).trainer
+    env_id = register_spaces(f"Nothing_{name}", nothing, action)
+    trainer = build(tiny(name, env_config(env_id))).trainer
     trainer.train()
     assert trainer.updates > 0
     trainer.save(tmp_path / "c")
-    again = build(make(env_config(env_id))).trainer
+    again = build(tiny(name, env_config(env_id))).trainer
     again.load(tmp_path / "c")
     again.collector.shutdown()
     assert_same(again.state_dict()["phases"], trainer.state_dict()["phases"])

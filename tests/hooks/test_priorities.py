@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import Rollouts, assert_same, stub
+from support.doubles import Rollouts, stub
+from support.states import assert_same
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 
@@ -58,7 +59,7 @@ def test_beta_ends_at_one() -> None:
     betas = []
     for frames in (0, 50, 100):
         replay.sample(stub(frames=frames, total_frames=100), TensorDict())
-        betas.append(replay.buffer.sampler.beta)  # type: ignore[attr-defined]
+        betas.append(replay.buffer.sampler.beta)
     assert betas == pytest.approx([0.4, 0.7, 1.0])
 
 
@@ -77,7 +78,7 @@ def test_keys_are_the_loss_s() -> None:
     replay = make(weight_key="w", error_key=("mine", "error"))
     replay.extend(stub(), Rollouts(1, 4).rollout())
     batch = replay.sample(stub(), TensorDict())
-    assert "w" in batch.keys()  # noqa: SIM118
+    assert "w" in batch.keys()  # noqa: SIM118  # a TensorDict knows no other way
     batch["mine", "error"] = torch.full((4,), 7.0)
     replay.update_priority(stub(), batch, TensorDict())
     assert replay.buffer.sampler.default_priority == 7.0
@@ -98,7 +99,7 @@ def test_it_survives_a_checkpoint(rollouts: int, tmp_path: Path) -> None:
         np.random.seed(5)
         batch = replay.sample(stub(frames=30), TensorDict())
         update(replay, batch["index"].tolist(), errors.tolist())
-        return batch  # type: ignore[return-value]
+        return batch
 
     for _ in range(rollouts):
         first.extend(stub(), source.rollout())
@@ -144,4 +145,4 @@ def test_priorities_go_with_their_frames_into_a_buffer_of_another_size(size: int
 def by_frame(replay: PrioritizedReplay) -> dict[int, float]:
     frames = replay.buffer.storage[:]["observation"].flatten().int().tolist()
     slots = torch.arange(len(frames))
-    return dict(zip(frames, replay.buffer.sampler._sum_tree[slots].tolist(), strict=True))  # type: ignore[attr-defined]  # a PrioritizedSampler's
+    return dict(zip(frames, replay.buffer.sampler._sum_tree[slots].tolist(), strict=True))

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from helpers import Lines, stub
+from support.doubles import Lines, stub
 from tensordict import TensorDict
 
 from trainers.hooks import ProgressBar, WriteMetrics

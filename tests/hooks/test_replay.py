@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Rollouts, assert_same, make_trainer, stub
+from support.doubles import Rollouts, make_trainer, stub
+from support.states import assert_same
 from tensordict import TensorDict
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import stub
-from logs import warnings
-from made_up_runs import line, make_run
+from support.doubles import stub
+from support.logs import warnings
+from support.made_up_runs import line, make_run
 from tensordict import TensorDict
 
 from trainers.hooks import Report, reporting
@@ -216,7 +216,7 @@ def test_it_ends_with_a_run_that_is_killed(run: Path, tmp_path: Path) -> None:
         "import os, signal, sys, time\n"
         "from pathlib import Path\n"
         "from tensordict import TensorDict\n"
-        "from helpers import stub\n"
+        "from support.doubles import stub\n"
         "from trainers.hooks import Report\n"
         "Report(Path(sys.argv[1]), 1e-9)(stub(), TensorDict())\n"
         "while not (Path(sys.argv[2]).exists() and Path(sys.argv[2]).read_text()):\n"

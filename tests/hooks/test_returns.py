@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import stub
+from support.doubles import stub
 from tensordict import TensorDict
 
 from trainers.hooks import WholeEpisodes

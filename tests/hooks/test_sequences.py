@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_same, stub
+from support.doubles import stub
+from support.states import assert_same
 from tensordict import TensorDict
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.envs import RewardScaling

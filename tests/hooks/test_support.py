@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import torch
-from helpers import stub
+from support.doubles import stub
 from tensordict import TensorDict
 
 from trainers.hooks import WatchSupport

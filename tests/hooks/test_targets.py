@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Constant, sac_loss, stub, tiny_sac
+from support.algorithms import tiny_sac
+from support.doubles import Constant, stub
+from support.states import loss_of
 from tensordict import TensorDict
 from torchrl.data import Bounded
 from torchrl.objectives import HardUpdate, SACLoss, SoftUpdate
@@ -23,7 +25,7 @@ def make_loss(seed: int = 0) -> SACLoss:
     """A SAC loss whose critics have moved away from their targets."""
     built = build(tiny_sac(seed=seed))
     built.trainer.collector.shutdown()
-    loss = sac_loss(built.trainer)
+    loss = loss_of(built.trainer)
     assert isinstance(loss, SACLoss)
     move(loss, seed)
     return loss
@@ -141,4 +143,4 @@ def test_values_out_of_range_are_refused(given: Any, match: str) -> None:
 
 def test_a_loss_without_targets_is_refused() -> None:
     with pytest.raises(ValueError, match="Constant has no target networks"):
-        TargetUpdate(Constant())  # type: ignore[arg-type]
+        TargetUpdate(Constant())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helpers import Rollouts, stub
+from support.doubles import Rollouts, stub
 from tensordict import TensorDict
 
 from trainers.hooks import WeightSync

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from logs import jsonl_lines, warnings
+from support.logs import jsonl_lines, warnings
 
 from trainers.config import LoggerConfig
 from trainers.loggers import JsonlLogger, make_loggers

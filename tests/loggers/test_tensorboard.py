@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from logs import jsonl_lines, points, tensorboard_points, warnings
+from support.logs import jsonl_lines, points, tensorboard_points, warnings
 
 from trainers.config import LoggerConfig
 from trainers.loggers import make_loggers

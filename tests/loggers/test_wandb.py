@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 import wandb
-from logs import jsonl_lines, wandb_files, wandb_lines, wandb_records, warnings
+from support.logs import jsonl_lines, wandb_files, wandb_lines, wandb_records, warnings
 
 from trainers.config import LoggerConfig, WandbConfig
 from trainers.loggers import WandbLogger, make_loggers

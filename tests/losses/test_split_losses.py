@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from kin import ACTIONS, OBSERVATIONS, SPEC, assert_near, batch, differentiated, moved
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.modules import ValueOperator
 from torchrl.modules.distributions.utils import rsample_and_log_prob
 from torchrl.objectives import REDQLoss
+from transitions import ACTIONS, OBSERVATIONS, SPEC, assert_near, batch, differentiated, moved
 
 from trainers.algorithms import crossq, redq
 from trainers.config import ConfigError, CrossQConfig, NetworkConfig, REDQConfig
@@ -84,7 +84,7 @@ def critic_values(loss: Any, parameters: Any, index: int, observation: Any, acti
 
 @extras
 def test_redq_is_algorithm_1(extra: tuple[str, ...]) -> None:
-    loss, data = redq_loss(), batch(1, None, *extra)
+    loss, data = redq_loss(), batch(extra=extra)
     torch.manual_seed(2)
     chosen = torch.randperm(4)[:2]
     action, log_prob = drawn(loss.actor_network, data["next", "observation"])
@@ -188,7 +188,7 @@ def test_crossq_is_figure_2(warm_up: int, number: int, extra: tuple[str, ...]) -
         for index, critic in enumerate(critics):
             for key, value in critic.state_dict().items():
                 value.copy_(loss.qvalue_network_params[index][tuple(key.split("."))])
-    data = batch(1, None, *extra)
+    data = batch(extra=extra)
 
     torch.manual_seed(2)
     with frozen(actor):

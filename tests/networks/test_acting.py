@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import env_config, tiny_ppo
+from support.algorithms import tiny_ppo
+from support.environments import env_config
 from tensordict import TensorDict
 from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -165,7 +166,7 @@ def rollouts(envs: Envs, policy: Any, number: int = 2, **given: Any) -> list[Ten
     torch.manual_seed(1)
     frames = 5 * envs.num_envs
     collector = GymCollector(envs, policy, seed=0, frames_per_batch=frames, **given)
-    return list(islice(collector, number))  # type: ignore[arg-type]
+    return list(islice(collector, number))
 
 
 def layout(rollout: TensorDict) -> dict[Any, Any]:

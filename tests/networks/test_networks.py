@@ -34,7 +34,7 @@ def test_an_mlp_has_no_activation_at_its_end() -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_can_be_configured(activation: str) -> None:
-    assert NetworkConfig(activation=activation).activation == activation  # type: ignore[arg-type]
+    assert NetworkConfig(activation=activation).activation == activation
     assert isinstance(mlp(3, 2, [4], activation)[1], ACTIVATIONS[activation])
 
 

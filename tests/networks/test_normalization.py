@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same
+from support.states import assert_same
 
 from trainers.networks.normalization import RunningNorm
 from trainers.saving import checkpoint

@@ -91,8 +91,8 @@ def test_it_has_the_parameters_own_memory() -> None:
     net = net_of([8], norm=True)
     ours = NumpyMLP(net)
     for (weight, bias), layer in zip(ours.layers, (net[1], net[3]), strict=True):
-        assert weight.ctypes.data == layer.weight.data_ptr()  # type: ignore[union-attr]
-        assert bias.ctypes.data == layer.bias.data_ptr()  # type: ignore[union-attr]
+        assert weight.ctypes.data == layer.weight.data_ptr()
+        assert bias.ctypes.data == layer.bias.data_ptr()
 
 
 @pytest.mark.parametrize("how", ["in place", "elsewhere", "one elsewhere", "another module's"])
@@ -108,9 +108,9 @@ def test_it_follows_its_parameters(how: str) -> None:
             for parameter in net.parameters():
                 parameter.data = 1.5 * parameter.data
         elif how == "one elsewhere":
-            net[2].bias.data = 1.5 + net[2].bias.data  # type: ignore[union-attr]
+            net[2].bias.data = 1.5 + net[2].bias.data
         else:
-            net[2].weight = nn.Parameter(1.5 * net[2].weight)  # type: ignore[operator]
+            net[2].weight = nn.Parameter(1.5 * net[2].weight)
     after = ours.forward(inputs().numpy())[-1]
     close(after, net(inputs()))
     assert np.abs(after - before).max() > 0.1
@@ -123,7 +123,7 @@ def test_it_follows_weights_that_are_computed() -> None:
     for _ in range(2):
         close(ours.forward(inputs().numpy())[-1], net(inputs()))
         with torch.no_grad():
-            net[0].parametrizations.weight.original0.mul_(2.0)  # type: ignore[union-attr, operator]
+            net[0].parametrizations.weight.original0.mul_(2.0)
 
 
 class Mine(nn.Linear):

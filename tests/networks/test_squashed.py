@@ -99,7 +99,7 @@ def test_a_mean_and_its_gradient(spec: Any, monkeypatch: pytest.MonkeyPatch) -> 
     actor = TanhActor(3, spec, [8], "relu")
     data = TensorDict({"observation": 3 * torch.randn(50, 3)}, [50])
     outputs = actor.net(data["observation"]).detach().requires_grad_()
-    expected = actor.module[1](outputs)  # type: ignore[index]  # a Sequential
+    expected = actor.module[1](outputs)
     assert torch.equal(expected, actor(data)["action"])
     weights = torch.randn(50, 2)
     (weights * expected).sum().backward()

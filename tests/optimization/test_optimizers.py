@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import stub
+from support.doubles import stub
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -101,7 +101,7 @@ def test_views_stay_views() -> None:
     for set_to_none in (True, False):
         optimizer.zero_grad(set_to_none)
         assert_views(nets, optimizer)
-        assert all((parameter.grad == 0).all() for parameter in nets.parameters())  # type: ignore[union-attr]
+        assert all((parameter.grad == 0).all() for parameter in nets.parameters())
         nets.loss(0).backward()
         assert_views(nets, optimizer)
         optimizer.step()
@@ -199,7 +199,7 @@ def freeze(nets: Nets, seed: int) -> None:
 
 def drop_gradient(nets: Nets, seed: int) -> None:
     if seed > 2:
-        nets.actor[0].weight.grad = None  # type: ignore  # torch lets one
+        nets.actor[0].weight.grad = None
 
 
 def set_gradient(nets: Nets, seed: int) -> None:
@@ -208,7 +208,7 @@ def set_gradient(nets: Nets, seed: int) -> None:
 
 def move_elsewhere(nets: Nets, seed: int) -> None:
     for layer in (nets.actor[0], nets.critic[2]):
-        layer.bias.data = layer.bias.data + 0.1  # type: ignore[union-attr]  # it has one
+        layer.bias.data = layer.bias.data + 0.1
 
 
 @pytest.mark.parametrize(

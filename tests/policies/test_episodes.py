@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import env_config, how_it_ends
+from support.environments import env_config, how_it_ends
 from tensordict import TensorDictBase
 from torch import nn
 

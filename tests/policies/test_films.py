@@ -11,8 +11,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from helpers import Screen, assert_same, env_config
 from PIL import Image
+from support.environments import Screen, env_config
+from support.states import assert_same
 
 from trainers import seeding
 from trainers.config import EnvConfig
@@ -20,7 +21,7 @@ from trainers.policies import films
 from trainers.policies.episodes import Episodes
 from trainers.policies.films import RenderingError, check_rendering, film, preview
 
-av = pytest.importorskip("av")
+av = pytest.importorskip("av", reason="the extra video is not installed")
 
 SCREEN = env_config("tests/Screen-v0", kwargs={"lengths": [9]})
 
@@ -156,7 +157,7 @@ def test_where_there_can_be_no_film_it_is_said_why(env_id: str, expected: str) -
 def test_an_animated_picture_of_a_film(tmp_path: Path) -> None:
     film(SCREEN, played(SCREEN), tmp_path / "a.mp4")
     animated = Image.open(io.BytesIO(preview(tmp_path / "a.mp4", pictures=3, width=24)))
-    assert (animated.format, animated.size, animated.n_frames) == ("GIF", (24, 15), 3)  # type: ignore[attr-defined]
+    assert (animated.format, animated.size, animated.n_frames) == ("GIF", (24, 15), 3)
     shown = []
     for number in range(3):
         animated.seek(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    env_config,
-    register_spaces,
-    tiny_a2c,
-    tiny_c51,
-    tiny_dqn,
-    tiny_ppo,
-    tiny_reinforce,
-    tiny_sac,
-)
-from runs import likeliest, some_observations, trained
+from support.algorithms import ALL, tiny, tiny_dqn, tiny_ppo, tiny_reinforce, tiny_sac
+from support.environments import env_config, register_spaces
+from support.runs import likeliest, some_observations, trained
 
 from trainers.config import ConfigError, EnvConfig, NetworkConfig, TrainConfig, save_config
 from trainers.policies.policies import load_policy
@@ -37,7 +30,7 @@ def discrete() -> EnvConfig:
 
 
 KINDS: dict[str, Any] = {
-    "sac": tiny_sac,
+    **{name: partial(tiny, name) for name in ALL},
     "sac, no numpy": lambda: tiny_sac(network=NetworkConfig(hidden=[8], activation="silu")),
     "sac, torchrl's loss": lambda: tiny_sac(algo={"loss_module": "torchrl"}),
     "sac, own bounds": lambda: tiny_sac(env=env_config("Pendulum-v1", rescale_actions=False)),
@@ -46,10 +39,7 @@ KINDS: dict[str, Any] = {
         env=discrete(), network=NetworkConfig(hidden=[8], activation="silu")
     ),
     "dqn, torchrl's loss": lambda: tiny_dqn(env=discrete(), algo={"loss_module": "torchrl"}),
-    "c51": lambda: tiny_c51(env=discrete()),
-    "a2c": tiny_a2c,
     "reinforce, no baseline": lambda: tiny_reinforce(algo={"baseline": False}),
-    "ppo": tiny_ppo,
     "ppo, no norm": lambda: tiny_ppo(algo={"normalize_observation": False}),
     "ppo, functional": lambda: tiny_ppo(algo={"functional": True, "loss_module": "torchrl"}),
     "ppo, predicted deviation": lambda: tiny_ppo(algo={"predict_std": True}),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_runs import make_run
+from support.made_up_runs import make_run
 
 from trainers.reporting import anchors as module
 from trainers.reporting.anchors import anchors

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import make_run
+from support.made_up_runs import make_run
 
 from trainers.reporting.page import as_html
 from trainers.reporting.report import make_report

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_runs import make_run
+from support.made_up_runs import make_run
 
 from trainers.reporting.compare import THRESHOLDS, Comparison, compare
 from trainers.reporting.groups import grouped

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_runs import line, make_run, write_lines
+from support.made_up_runs import line, make_run, write_lines
 
 from trainers.reporting.curves import MOST_POINTS, Curve, curve
 from trainers.reporting.groups import grouped

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import line, make_run, write_lines
+from support.made_up_runs import line, make_run, write_lines
 
 from trainers.reporting.groups import Group, LeftOut, grouped, plain
 from trainers.reporting.runs import read

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_runs import line, make_run, write_lines
+from support.made_up_runs import line, make_run, write_lines
 
 from trainers.reporting.figures import looks, short
 from trainers.reporting.page import as_html, duration, number

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_runs import line, make_run, write_lines
+from support.made_up_runs import line, make_run, write_lines
 
 from trainers.reporting.runs import NothingToReport, find, read
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same
+from support.states import assert_same
 
 from trainers.saving import checkpoint
 from trainers.saving.checkpoint import CheckpointError

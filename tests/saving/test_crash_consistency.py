@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_same
+from support.states import assert_same
 from torch import Tensor
 
 from trainers.hooks import checkpointing
@@ -96,7 +96,7 @@ def saved(directory: Path, *frames: int) -> Checkpoint:
     """The hook, after it has saved these frames."""
     hook = Checkpoint(directory, keep=2)
     for each in frames:
-        hook(Run(each))  # type: ignore[arg-type]  # all it needs
+        hook(Run(each))
     return hook
 
 
@@ -155,16 +155,16 @@ def save_twice(place: Path) -> None:
     """If the first one fails, it is not there or whole; the second works, if the first failed."""
     logging.disable()
     hook = saved(place)
-    hook(Run(3))  # type: ignore[arg-type]  # all it needs
+    hook(Run(3))
     failed = hook.failed
     for path in checkpoints(place):
         if failed and path.name.startswith("0000000003"):  # its directory could not be synced
             checkpoint.verify(path)
-    hook(Run(4))  # type: ignore[arg-type]  # all it needs
+    hook(Run(4))
     if hook.failed and failed:
         os._exit(6)
     if hook.failed:  # it was refused itself: there is room again
-        hook(Run(4))  # type: ignore[arg-type]  # all it needs
+        hook(Run(4))
 
 
 def test_the_hook_passes_over_what_it_cannot_remove(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_the_hook_passes_over_what_it_cannot_remove(tmp_path: Path) -> None:
     stuck = checkpoints(tmp_path)[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpointing.shutil, "rmtree", lambda *_, **__: None)
-        hook(Run(3))  # type: ignore[arg-type]  # all it needs
+        hook(Run(3))
     assert stuck.exists()
-    hook(Run(4))  # type: ignore[arg-type]  # all it needs
+    hook(Run(4))
     assert [int(path.name[:10]) for path in checkpoints(tmp_path)] == [4, 3]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import make_trainer
+from support.doubles import make_trainer
 from torch import Tensor, nn
 
 from trainers.errors import NonFiniteError

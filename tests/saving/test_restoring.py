@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import make_trainer
+from support.doubles import make_trainer
 
 from trainers.saving import restoring
 from trainers.saving.restoring import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_same
+from support.states import assert_same
 from torch import Tensor
 
 from trainers.saving import checkpoint, segments

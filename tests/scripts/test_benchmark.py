@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alive import appears, left, runs
+from support.processes import appears, left, runs
+from support.scripts import load_script
 
 from benchmarks import peers
 from trainers.config import ConfigError, EnvConfig
@@ -21,12 +21,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
 
 @pytest.fixture(scope="module")
 def benchmark() -> Any:
-    spec = importlib.util.spec_from_file_location("benchmark_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmark")
 
 
 def test_groups_come_in_their_own_order_and_learning_only_if_asked(benchmark: Any) -> None:

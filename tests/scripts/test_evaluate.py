@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import env_config, tiny_ppo, tiny_sac
+from support.algorithms import tiny_ppo, tiny_sac
+from support.environments import env_config
 
 from trainers.config import CheckpointConfig, EvalConfig, NetworkConfig, TrainConfig, save_config
 from trainers.policies import films
@@ -88,23 +89,6 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --------------------------------------------------------------------- results
-
-
-@pytest.mark.parametrize("algo", ["sac", "ppo"])
-@pytest.mark.parametrize("which", ["best", "latest"])
-def test_the_run_s_own_evaluation_can_be_repeated(
-    algo: str, which: str, request: pytest.FixtureRequest
-) -> None:
-    run_dir: Path = request.getfixturevalue(algo)
-    lines = evaluations(run_dir)
-    line = (
-        max(lines, key=lambda line: line["eval/episode_return"]) if which == "best" else lines[-1]
-    )
-    found = evaluated(f"run_dir={run_dir}", f"which={which}", "episodes=4", "seed=7")
-    assert found["return"]["mean"] == line["eval/episode_return"]
-    assert found["return"]["std"] == line["eval/episode_return_std"]
-    assert found["length"]["mean"] == line["eval/episode_length"] == 20
-    assert found["frames"] == line["frames"]
 
 
 def test_the_normaliser_stays_as_it_was_saved(ppo: Path) -> None:
@@ -397,7 +381,7 @@ def test_help_names_every_key(capsys: Capture) -> None:
 
 
 def test_a_film_beside_the_results(copy: Path, capsys: Capture) -> None:
-    av = pytest.importorskip("av")
+    av = pytest.importorskip("av", reason="the extra video is not installed")
     without = evaluated(f"run_dir={copy}")
     assert main([f"run_dir={copy}", "video=true"]) == 0
     said, complaints = capsys.readouterr()
@@ -414,7 +398,7 @@ def test_a_film_beside_the_results(copy: Path, capsys: Capture) -> None:
 
 
 def test_no_film_is_no_reason_to_keep_the_results_back(tmp_path: Path, capsys: Capture) -> None:
-    pytest.importorskip("av")
+    pytest.importorskip("av", reason="the extra video is not installed")
     run_dir = trained(tiny_sac(env_config(), eval=OWN), tmp_path / "run")
     capsys.readouterr()
     found = evaluated(f"run_dir={run_dir}", "video=true", code=1)
@@ -429,7 +413,7 @@ def test_no_film_is_no_reason_to_keep_the_results_back(tmp_path: Path, capsys: C
 def test_mujoco_without_opengl(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    pytest.importorskip("av")
+    pytest.importorskip("av", reason="the extra video is not installed")
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     monkeypatch.setattr(films, "_probe", lambda name: "nothing to draw with")
     env = env_config("InvertedPendulum-v5", max_episode_steps=3)

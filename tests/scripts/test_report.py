@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_runs import line, make_run, write_lines
+from support.made_up_runs import line, make_run, write_lines
 
 from trainers.reporting import cli
 

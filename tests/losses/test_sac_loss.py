@@ -12,8 +12,8 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.data import Bounded
 from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal, ValueOperator
-from torchrl.objectives import ValueEstimators
-from transitions import ACTIONS, OBSERVATIONS, batch
+from torchrl.objectives import SACLoss, ValueEstimators
+from transitions import ACTIONS, OBSERVATIONS, batch, near
 
 from trainers.config import SACConfig
 from trainers.losses.fast_sac import FastSACLoss
@@ -154,8 +154,8 @@ def test_what_is_skipped_comes_after_a_termination_and_no_truncation() -> None:
     following: Any = data["next"]
     following["terminated"].fill_(False)
     assert following["done"].any()
-    (skips, _), (asks, _) = (make(CriticwiseSACLoss, skip_done_states=s) for s in (True, False))
-    (theirs, _) = make(SACLoss, skip_done_states=True)
+    (skips, _), (asks, _) = (make_sac(CriticwiseSACLoss, skip_done_states=s) for s in (True, False))
+    (theirs, _) = make_sac(SACLoss, skip_done_states=True)
     expected = targets_of(asks, data)
     assert near(targets_of(skips, data), expected)
     assert not near(targets_of(theirs, data), expected, 0.01)
@@ -166,7 +166,7 @@ def test_nothing_is_asked_after_a_termination() -> None:
     following: Any = data["next"]
     over = following["terminated"].squeeze(-1)
     following["observation"][over] = torch.nan
-    loss, config = make(CriticwiseSACLoss, skip_done_states=True)
+    loss, config = make_sac(CriticwiseSACLoss, skip_done_states=True)
     targets = targets_of(loss, data)
     assert torch.equal(targets[over], following["reward"].squeeze(-1)[over])
     states = following[~over]
@@ -179,7 +179,7 @@ def test_every_state_may_be_skipped() -> None:
     data = batch()
     following: Any = data["next"]
     following["terminated"].fill_(True)
-    loss, _ = make(CriticwiseSACLoss, skip_done_states=True)
+    loss, _ = make_sac(CriticwiseSACLoss, skip_done_states=True)
     assert torch.equal(targets_of(loss, data), following["reward"].squeeze(-1))
 
 
@@ -189,6 +189,6 @@ def test_slices_are_skipped_in_place(estimator: str) -> None:
     data = batch(length=8)
     data["next"]["terminated"].fill_(False)
     (skips, _), (asks, _) = (
-        make(CriticwiseSACLoss, skip_done_states=s, **form) for s in (True, False)
+        make_sac(CriticwiseSACLoss, skip_done_states=s, **form) for s in (True, False)
     )
     assert near(targets_of(skips, data), targets_of(asks, data))

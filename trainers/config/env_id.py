@@ -15,6 +15,10 @@ def check_env_id(config: EnvConfig) -> None:
     _check_mujoco_gl()
     import gymnasium as gym
 
+    if config.is_game:
+        config.check_installed()
+        gym.register_envs(importlib.import_module("ale_py"))
+
     try:
         gym.spec(config.id)
     except (gym.error.Error, ImportError) as error:

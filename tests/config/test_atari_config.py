@@ -21,7 +21,7 @@ def test_only_games_are_shown_as_games() -> None:
     assert game("CartPole-v1", atari=None).atari is None
 
 
-@pytest.mark.parametrize("key", ["frameskip", "obs_type", "continuous", "sound_obs"])
+@pytest.mark.parametrize("key", ["frameskip", "repeat_action_probability", "obs_type"])
 def test_what_is_done_here_is_not_asked_of_the_emulator(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"env\.kwargs\.{key}: got 4, expected not to be given"):
         game(kwargs={key: 4})
@@ -45,13 +45,12 @@ def test_what_a_user_types(line: str, algo: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sections, "find_spec", lambda name: "there")
     (config,) = preflight([f"algo={algo}", *line.split()]).configs
     assert config.env.atari == AtariConfig()
-    assert config.env.kwargs["repeat_action_probability"] == 0.0
     assert config.network.hidden == [512]
     assert config.network.activation == "relu"
-    sticky = "env.kwargs.repeat_action_probability=0.25"
-    (config,) = preflight([f"algo={algo}", *line.split(), sticky, "env.atari.fire=false"]).configs
-    assert config.env.kwargs == {"repeat_action_probability": 0.25, "full_action_space": False}
-    assert config.env.atari == AtariConfig(fire=False)
+    more = ("env.kwargs.full_action_space=true", "env.atari.repeat_action_probability=0.25")
+    (config,) = preflight([f"algo={algo}", *line.split(), *more]).configs
+    assert config.env.kwargs == {"full_action_space": True}
+    assert config.env.atari == AtariConfig(repeat_action_probability=0.25)
 
 
 def test_typos_are_found() -> None:

@@ -29,7 +29,7 @@ RUNS = {
     ),
     "overlapping, slices": (
         *(*DQN, "collector.async=true", "algo.value_estimator=td_lambda", "algo.slice_length=2"),
-        "env.kwargs.repeat_action_probability=0.25",
+        "env.atari.repeat_action_probability=0.25",
     ),
     "c51": ("algo=c51", *SHORT, *REPLAY, "algo.num_atoms=5"),
     "ppo": (
@@ -72,10 +72,9 @@ def test_every_picture_is_saved_once() -> None:
 def test_lines_tell_of_whole_games() -> None:
     """Games of thirty steps, however many lives were lost in them."""
     assert train(*DQN, "run_dir=run", "log.interval=120", "eval.interval=0") == 0
-    (last,) = lines(RUN)[-1:]
-    assert last["train/episode_length"] == 30
-    assert last["train/done_rate"] > 4.5 / 120  # of learning, which counts lives as well
-    assert last["eval/episode_length"] == 30
+    line, last = lines(RUN)
+    assert line["train/episode_length"] == last["eval/episode_length"] == 30
+    assert line["train/done_rate"] > 4.5 / 120  # of learning, which counts lives as well
 
 
 def test_evaluated_and_exported(capfd: pytest.CaptureFixture[str]) -> None:

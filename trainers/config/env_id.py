@@ -17,8 +17,9 @@ def check_env_id(config: EnvConfig) -> None:
 
     if config.is_game:
         config.check_installed()
-        gym.register_envs(importlib.import_module("ale_py"))
-
+        ale_py = importlib.import_module("ale_py")
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else it says who it is
+        gym.register_envs(ale_py)
     try:
         gym.spec(config.id)
     except (gym.error.Error, ImportError) as error:

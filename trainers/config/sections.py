@@ -10,6 +10,11 @@ from trainers.config.envpool import SAME_TASKS
 from trainers.config.errors import ConfigError
 from trainers.config.schema import Section, number
 
+_NOT_OF_GAMES = {
+    *("frameskip", "repeat_action_probability"),  # env.atari has them
+    *("obs_type", "continuous", "sound_obs"),
+}
+
 
 @dataclass(frozen=True)
 class AtariConfig(Section):
@@ -20,6 +25,7 @@ class AtariConfig(Section):
     frame_skip: int = number(4, ge=1)
     max_no_ops: int = number(30, ge=0)
     fire: bool = True
+    repeat_action_probability: float = number(0.0, ge=0, le=1)
     life_loss: bool = True
     clip_reward: bool = True
 
@@ -70,8 +76,8 @@ class EnvConfig(Section):
         if not self.is_game:
             allowed = "a game of the Arcade Learning Environment, like ALE/Pong-v5"
             raise ConfigError("env.id", self.id, allowed, "env=gym takes any environment")
-        for key in self.kwargs.keys() & {"frameskip", "obs_type", "continuous", "sound_obs"}:
-            allowed = "not to be given with env.atari, which says what is seen and done"
+        for key in self.kwargs.keys() & _NOT_OF_GAMES:
+            allowed = "not to be given: env.atari says what is seen and done"
             raise ConfigError(f"env.kwargs.{key}", self.kwargs[key], allowed)
 
     def check_installed(self) -> None:

@@ -75,7 +75,8 @@ def observation_type(space: gym.Space) -> type[np.generic]:
 
 
 def _as_a_game(env: gym.Env, config: EnvConfig, atari: AtariConfig) -> gym.Env:
-    env = AtariGame(env, atari.frame_skip, atari.max_no_ops, atari.fire)
+    chance = atari.repeat_action_probability
+    env = AtariGame(env, atari.frame_skip, atari.max_no_ops, atari.fire, chance)
     limit = config.max_episode_steps  # of the agent's steps, so it is looked at out here
     return env if limit is None else gym.wrappers.TimeLimit(env, limit)
 

@@ -70,7 +70,8 @@ class Replay:
         All but what is for the log: nothing learns from it, and ``("next", "success")`` may turn
         up in the middle of a run, where a storage has no place for it yet.
         """
-        logged = _FOR_THE_LOG.intersection(rollout["next"].keys())
+        following: Any = rollout["next"]
+        logged = _FOR_THE_LOG.intersection(following.keys())
         if logged:
             rollout = rollout.exclude(*(("next", key) for key in logged))
         if self.time_major:

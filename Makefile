@@ -54,12 +54,12 @@ clean: ## remove .venv, .bench and caches; runs stay
 
 # A stamp is written last: an installation that broke or was interrupted is taken up again.
 # After `make train` every environment in configs/env/ is there, and films can be made, where there are
-# wheels: Box2D has some for x86_64 only, PyAV for arm64 as well. Elsewhere they would have to be
+# wheels: Box2D has some for x86_64 only, PyAV and ale-py for arm64 as well. Elsewhere they would have to be
 # compiled, which HalfCheetah should not wait for.
 MACHINE := $(shell uname -m)
-WITH_WHEELS_x86_64 := [box2d,video]
-WITH_WHEELS_aarch64 := [video]
-WITH_WHEELS_arm64 := [video]
+WITH_WHEELS_x86_64 := [atari,box2d,video]
+WITH_WHEELS_aarch64 := [atari,video]
+WITH_WHEELS_arm64 := [atari,video]
 $(VENV)/run.stamp: EXTRA := $(WITH_WHEELS_$(MACHINE))
 $(VENV)/dev.stamp: EXTRA := [dev]
 $(VENV)/run.stamp $(VENV)/dev.stamp: pyproject.toml constraints.txt $(BIN)/python

@@ -34,7 +34,7 @@ class GAE(nn.Module):
     def forward(self, rollout: TensorDictBase) -> TensorDictBase:
         """Write advantages and value targets into ``rollout``."""
         following = _Following(rollout)
-        value = _value(self.value_network, rollout["observation"])
+        value = _value(self.value_network, rollout["observation"], rollout.batch_size)
         next_value = following.values(value, self.value_network)
         error = following.reward + self.gamma * ~following.terminated * next_value - value
         decay = ~following.done * (self.gamma * self.lmbda)
@@ -72,7 +72,7 @@ class VTrace(nn.Module):
         distribution = self.actor.get_dist(rollout.select(*self.actor.in_keys))
         log_ratio = distribution.log_prob(rollout["action"]) - rollout["action_log_prob"]
         weight = log_ratio.exp().clamp(max=1.0).unsqueeze(-1)
-        value = _value(self.value_network, rollout["observation"])
+        value = _value(self.value_network, rollout["observation"], rollout.batch_size)
         next_value = following.values(value, self.value_network)
         gamma = self.gamma * ~following.terminated
         error = weight * (following.reward + gamma * next_value - value)
@@ -100,12 +100,13 @@ class _Following:
     def values(self, value: Tensor, network: Any) -> Tensor:
         """Of the next states, ``[..., T, 1]``, from the ``value`` of the states."""
         next_value = value.roll(-1, -2)
-        next_value[self.ends] = _value(network, self.observation[self.ends])
+        last = self.observation[self.ends]
+        next_value[self.ends] = _value(network, last, last.shape[:1])
         return next_value
 
 
-def _value(network: Any, observation: Tensor) -> Tensor:
-    return network(TensorDict({"observation": observation}, observation.shape[:-1]))["state_value"]
+def _value(network: Any, observation: Tensor, batch_size: torch.Size) -> Tensor:
+    return network(TensorDict({"observation": observation}, batch_size))["state_value"]
 
 
 def discounted_sum(values: Tensor, discounts: Tensor) -> Tensor:

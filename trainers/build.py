@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from trainers.algorithms.crossq import CROSSQ
 from trainers.algorithms.ddpg import DDPG
 from trainers.algorithms.discrete_sac import DISCRETE_SAC
 from trainers.algorithms.dqn import DQN
-from trainers.algorithms.off_policy import make_buffer
+from trainers.algorithms.off_policy import make_buffer, make_pictures
 from trainers.algorithms.ppo import PPO
 from trainers.algorithms.redq import REDQ
 from trainers.algorithms.reinforce import REINFORCE
@@ -28,6 +28,7 @@ from trainers.algorithms.tqc import TQC
 from trainers.collection.collectors import GymCollector
 from trainers.config import ConfigError, TrainConfig
 from trainers.environments.envs import Envs
+from trainers.replay.memory import check_memory
 from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
 
@@ -55,14 +56,20 @@ class Built:
     policy: torch.nn.Module
     keeping_settings: Callable[[], AbstractContextManager[None]]
     """Inside it a checkpoint can be loaded, and what is configured stays as configured."""
+    memory: str = ""
+    """What the replay buffer will take, in a line; nothing if there is none."""
 
 
-def build(config: TrainConfig) -> Built:
+def build(config: TrainConfig, will_train: bool = True) -> Built:
     """Environment, networks, loss and timetable; nothing is written to disk.
 
+    Args:
+        config: a valid configuration.
+        will_train: else there need not be room for the replay buffer: only the policy is wanted.
+
     Raises:
-        ConfigError: the environment does not exist, the algorithm cannot act in it, a name is
-            unknown, or the device is not there.
+        ConfigError: the environment does not exist, the algorithm cannot learn in it, a name is
+            unknown, the device is not there, or the replay buffer would not fit into memory.
     """
     device = _device(config)
     # Before anything is built: networks draw their weights.
@@ -70,8 +77,12 @@ def build(config: TrainConfig) -> Built:
     envs = Envs(config.env)
     try:
         _check_fit(config, envs)
+        memory = ""
+        if will_train and not config.algo.on_policy:
+            algo: Any = config.algo
+            memory = check_memory(algo, envs.inputs, envs.action_spec, device)
         make = _build_on_policy if config.algo.on_policy else _build_off_policy
-        built = make(config, envs, device)
+        built = replace(make(config, envs, device), memory=memory)
         for name in config.hooks:
             plugins.hooks.make(name, built.trainer)
     except BaseException:
@@ -85,9 +96,7 @@ def build(config: TrainConfig) -> Built:
 def _build_off_policy(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     algo: Any = config.algo
     algorithm = ALGORITHMS[algo.name]
-    agent = algorithm.make_agent(
-        envs.num_observations, envs.action_spec.to(device), config.network, algo
-    )
+    agent = algorithm.make_agent(envs.inputs, envs.action_spec.to(device), config.network, algo)
     collector = GymCollector(
         envs,
         agent.explorer,
@@ -103,6 +112,7 @@ def _build_off_policy(config: TrainConfig, envs: Envs, device: torch.device) -> 
         loss_module=agent.loss,
         optimizer=agent.optimizer,
         replay_buffer=make_buffer(algo, device),
+        pictures=make_pictures(algo, envs.inputs, device),
         total_frames=config.total_frames,
         config=algo,
     )
@@ -112,9 +122,7 @@ def _build_off_policy(config: TrainConfig, envs: Envs, device: torch.device) -> 
 def _build_on_policy(config: TrainConfig, envs: Envs, device: torch.device) -> Built:
     algo: Any = config.algo
     algorithm = ALGORITHMS[algo.name]
-    agent = algorithm.make_agent(
-        envs.num_observations, envs.action_spec.to(device), config.network, algo
-    )
+    agent = algorithm.make_agent(envs.inputs, envs.action_spec.to(device), config.network, algo)
     policy = agent.networks.policy
     collector = GymCollector(
         envs,
@@ -152,19 +160,24 @@ def _device(config: TrainConfig) -> torch.device:
 
 
 def _check_fit(config: TrainConfig, envs: Envs) -> None:
-    algorithm = ALGORITHMS[config.algo.name]
-    if algorithm.action_space.accepts(envs.action_spec):
+    algorithm, in_pictures = ALGORITHMS[config.algo.name], not isinstance(envs.inputs, int)
+
+    def fits(other: Algorithm) -> bool:
+        sees = other.sees_pictures or not in_pictures
+        return sees and other.action_space.accepts(envs.action_spec)
+
+    if fits(algorithm):
         if algorithm.check is not None:
             algorithm.check(config)
         return
-    fitting = [
-        name for name, other in ALGORITHMS.items() if other.action_space.accepts(envs.action_spec)
-    ]
-    fits = f"algo={' or '.join(fitting)} fits" if fitting else "no algorithm of this version fits"
+    fitting = [name for name, other in ALGORITHMS.items() if fits(other)]
+    fit = f"algo={' or '.join(fitting)} fits" if fitting else "no algorithm of this version fits"
+    needs, has = algorithm.action_space.name, envs.action_space
+    if algorithm.action_space.accepts(envs.action_spec):
+        needs, has = "vectors of numbers", f"pictures {list(envs.inputs)}"
     raise ConfigError(
         "algo",
         config.algo.name,
-        f"an algorithm that can act in {config.env.id}",
-        f"{config.algo.name} needs {algorithm.action_space.name}, {config.env.id} has "
-        f"{envs.action_space}: {fits}",
+        f"an algorithm that can learn in {config.env.id}",
+        f"{config.algo.name} needs {needs}, {config.env.id} has {has}: {fit}",
     )

@@ -21,6 +21,7 @@ from trainers.hooks import (
     LogLearningRates,
     LogLosses,
     LogScalar,
+    LogSimulatorFrames,
     LogTimings,
     LogUpdateRatio,
     ProgressBar,
@@ -66,6 +67,8 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
         on(Stage.SETUP, films.start)
     clipped = getattr(config.algo, "max_grad_norm", None) is not None
     _measure(trainer, config.log, warm_up, clipped)
+    if config.env.atari is not None:
+        on(Stage.POST_STEPS, LogSimulatorFrames(config.env.atari.frame_skip))
     on(Stage.POST_STEPS, evaluate, when=every(config.eval.interval))
     on(Stage.SHUTDOWN, evaluate.final)
     if config.eval.video:
@@ -96,9 +99,11 @@ def _measure(trainer: Trainer, log: LogConfig, warm_up: int, clipped: bool) -> N
     if log.done_rate:
         on(Stage.POST_COLLECT, LogScalar(("next", "done"), "train/done_rate"))
     if log.norms:
-        if not isinstance(trainer.collector.envs.action_spec, Categorical):
+        envs = trainer.collector.envs
+        if not isinstance(envs.action_spec, Categorical):
             on(Stage.POST_COLLECT, LogScalar("action", "train/action_norm", of=norm))
-        on(Stage.POST_COLLECT, LogScalar("observation", "train/observation_norm", of=norm))
+        if isinstance(envs.inputs, int):  # pictures have no norm to speak of
+            on(Stage.POST_COLLECT, LogScalar("observation", "train/observation_norm", of=norm))
     if log.grad_norm and not clipped:  # else known from the clipping, as it was before
         parameters = [p for phase in trainer.phases for p in phase.parameters()]
         on(Stage.POST_OPTIM, LogGradNorm(parameters))

@@ -70,6 +70,8 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         # Only now: a resume that failed leaves the configuration it could not follow as it was.
         save_config(config, run_dir / CONFIG_FILE)
         logger.info(_greeting(config, run_dir, trainer))
+        if built.memory:
+            logger.info(built.memory)
         logger.debug("%s", trainer)
         warm_up = getattr(config.algo, "init_random_frames", 0)
         if warm_up >= trainer.end:

@@ -28,13 +28,14 @@ from trainers.algorithms.on_policy import (
 )
 from trainers.config import A2CConfig, NetworkConfig
 from trainers.losses.a2c import FastA2CLoss
+from trainers.networks.cnn import Inputs
 
 
 def make_agent(
-    num_observations: int, action_spec: TensorSpec, network: NetworkConfig, config: A2CConfig
+    inputs: Inputs, action_spec: TensorSpec, network: NetworkConfig, config: A2CConfig
 ) -> Agent:
     """Actor and critic, and the estimator of how much better than expected an action was."""
-    networks = make_networks(num_observations, action_spec, network, config)
+    networks = make_networks(inputs, action_spec, network, config)
     with chosen_loss(config.loss_module, None, A2CLoss) as loss_class:
         loss = make_loss(networks, config, loss_class)
     estimator = make_value_estimator(networks.critic, config, networks.actor)
@@ -75,4 +76,10 @@ class A2CTrainer(OnPolicyTrainer):
     config_class = A2CConfig
 
 
-A2C = Algorithm(make_agent, A2CTrainer, BOX_OR_DISCRETE, settings=("entropy_coeff", "critic_coeff"))
+A2C = Algorithm(
+    make_agent,
+    A2CTrainer,
+    BOX_OR_DISCRETE,
+    settings=("entropy_coeff", "critic_coeff"),
+    sees_pictures=True,
+)

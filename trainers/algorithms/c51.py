@@ -26,6 +26,7 @@ from trainers.hooks import WatchSupport
 from trainers.hooks.support import discounted_returns
 from trainers.losses.c51 import FastC51Loss, LeanC51Loss
 from trainers.networks.acting import in_numpy
+from trainers.networks.cnn import Inputs
 from trainers.networks.q_networks import GreedyPolicy, QNetwork
 from trainers.seeding import EVALUATION, episode_seed, own_randomness
 from trainers.stages import Stage
@@ -34,11 +35,11 @@ _LONGEST_LOOK = 1_000  # steps
 
 
 def make_agent(
-    num_observations: int, action_spec: Any, network: NetworkConfig, config: C51Config
+    inputs: Inputs, action_spec: Any, network: NetworkConfig, config: C51Config
 ) -> Agent:
     """A network of the distributions of all actions; the policy takes the one of largest mean."""
     device = action_spec.device
-    shape = (num_observations, action_spec.n, network.hidden, network.activation)
+    shape = (inputs, action_spec.n, network.hidden, network.activation)
     q_network = QNetwork(*shape, config.duelling, config.num_atoms).to(device)
     support = torch.linspace(config.v_min, config.v_max, config.num_atoms, device=device)
     own = FastC51Loss if FastC51Loss.fits(q_network, config) else LeanC51Loss
@@ -111,7 +112,7 @@ def _random_rewards(config: TrainConfig) -> list[float]:
             for _ in range(_LONGEST_LOOK):
                 action: Any = envs.action_spec.rand(torch.Size([1]))
                 _, reward, terminated, truncated = envs.step(action.numpy())
-                rewards.append(float(reward[0]))
+                rewards.append(float(envs.lesson(reward, terminated)[0][0]))
                 if terminated[0] or truncated[0]:
                     break
         except Exception:  # the run will meet it, and tell of it
@@ -120,5 +121,10 @@ def _random_rewards(config: TrainConfig) -> list[float]:
 
 
 C51 = Algorithm(
-    make_agent, C51Trainer, DISCRETE, settings=("gamma", "support"), check=check_support
+    make_agent,
+    C51Trainer,
+    DISCRETE,
+    settings=("gamma", "support"),
+    check=check_support,
+    sees_pictures=True,
 )

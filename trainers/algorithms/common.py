@@ -38,13 +38,15 @@ class Algorithm:
     """What the building of a run knows of an algorithm: each page ends with its own."""
 
     make_agent: Callable[..., Any]
-    """``(num_observations, action_spec, network, config)``: what acts, and what is trained."""
+    """``(inputs, action_spec, network, config)``: what acts, and what is trained."""
     trainer: type[Any]
     action_space: ActionSpace
     settings: tuple[str, ...]
     """Buffers of the loss that are configured, and so no part of a run's state."""
     check: Callable[[TrainConfig], None] | None = None
     """Raises a `ConfigError` for what only a look into the environment can tell."""
+    sees_pictures: bool = False
+    """Whether its networks can be given pictures, and not only vectors."""
 
 
 @contextmanager

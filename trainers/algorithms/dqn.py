@@ -22,16 +22,17 @@ from trainers.config.dqn import EpsilonGreedyConfig
 from trainers.hooks import AnnealEpsilon
 from trainers.losses.dqn import FastDQNLoss, LeanDQNLoss
 from trainers.networks.acting import in_numpy
+from trainers.networks.cnn import Inputs
 from trainers.networks.q_networks import GreedyPolicy, QNetwork
 from trainers.stages import Stage
 
 
 def make_agent(
-    num_observations: int, action_spec: Any, network: NetworkConfig, config: DQNConfig
+    inputs: Inputs, action_spec: Any, network: NetworkConfig, config: DQNConfig
 ) -> Agent:
     """A network of the values of all actions; the policy takes the largest."""
     widths = (network.hidden, network.activation)
-    q_network = QNetwork(num_observations, action_spec.n, *widths, config.duelling)
+    q_network = QNetwork(inputs, action_spec.n, *widths, config.duelling)
     q_network.to(action_spec.device)
     own = FastDQNLoss if FastDQNLoss.fits(q_network, config) else LeanDQNLoss
     with chosen_loss(config.loss_module, own, DQNLoss) as loss_class:
@@ -85,4 +86,4 @@ class DQNTrainer(OffPolicyTrainer):
             self.register_hook(Stage.POST_STEPS, anneal)
 
 
-DQN = Algorithm(make_agent, DQNTrainer, DISCRETE, settings=("gamma", "lmbda"))
+DQN = Algorithm(make_agent, DQNTrainer, DISCRETE, settings=("gamma", "lmbda"), sees_pictures=True)

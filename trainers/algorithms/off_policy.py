@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -30,8 +31,10 @@ from trainers.hooks import (
     TargetUpdate,
     WeightSync,
 )
+from trainers.networks.cnn import Inputs
 from trainers.phases import Phase
 from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.pictures import Pictures, on_disk
 from trainers.replay.samplers import Prioritized
 from trainers.stages import Stage
 from trainers.trainer import Trainer
@@ -66,6 +69,7 @@ class OffPolicyTrainer(Trainer):
         config: everything else, in numbers; without one, batches are of the buffer's own size. What
             the other arguments are built with (``lr``, noise) is up to them.
         target_update: TorchRL's ``SoftUpdate`` or ``HardUpdate`` instead of the configured one.
+        pictures: keeps observations that are stacks of pictures, in place of the buffer.
     """
 
     config_class: ClassVar[type[OffPolicyConfig]]
@@ -80,6 +84,7 @@ class OffPolicyTrainer(Trainer):
         total_frames: int,
         config: Any = None,
         target_update: TargetNetUpdater | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         batch_size = getattr(replay_buffer, "_batch_size", None) if config is None else None
         config = config or self.config_class()
@@ -91,7 +96,9 @@ class OffPolicyTrainer(Trainer):
         )
         device = next(self.phases[0].parameters()).device
         keys = getattr(loss_module, "tensor_keys", SACLoss.default_keys())
-        replay = make_replay(replay_buffer, batch_size or config.batch_size, device, config, keys)
+        replay = make_replay(
+            replay_buffer, batch_size or config.batch_size, device, config, keys, pictures
+        )
 
         on = self.register_hook
         on(Stage.POST_COLLECT, replay.extend)
@@ -146,7 +153,9 @@ def _every_update(number: int, trainer: Trainer) -> bool:
 def make_buffer(config: OffPolicyConfig, device: torch.device) -> ReplayBuffer:
     """An empty one, as configured; ``device`` is where the networks are."""
     if config.storage == "memmap":
-        storage = LazyMemmapStorage(config.buffer_size)
+        # Told no directory, TorchRL takes one that is in memory, if it fits in there.
+        directory = tempfile.mkdtemp(prefix="replay-")
+        storage = LazyMemmapStorage(config.buffer_size, scratch_dir=directory, auto_cleanup=True)
     else:
         where = device if config.storage == "device" else torch.device("cpu")
         storage = LazyTensorStorage(config.buffer_size, device=where)
@@ -156,19 +165,34 @@ def make_buffer(config: OffPolicyConfig, device: torch.device) -> ReplayBuffer:
     return ReplayBuffer(storage=storage, sampler=sampler, batch_size=config.batch_size)
 
 
+def make_pictures(config: OffPolicyConfig, inputs: Inputs, device: torch.device) -> Pictures | None:
+    """Where the buffer's pictures go, beside it; None where observations are vectors."""
+    if isinstance(inputs, int):
+        return None
+    if config.storage == "memmap":
+        return Pictures(config.buffer_size, on_disk)
+    return Pictures(config.buffer_size, device=device if config.storage == "device" else "cpu")
+
+
 def make_replay(
-    buffer: ReplayBuffer, batch_size: int, device: torch.device, config: OffPolicyConfig, keys: Any
+    buffer: ReplayBuffer,
+    batch_size: int,
+    device: torch.device,
+    config: OffPolicyConfig,
+    keys: Any,
+    pictures: Pictures | None = None,
 ) -> Replay:
     """Prioritized if the configuration or the buffer says so; ``keys`` are the loss's."""
     slices = isinstance(config, SlicesConfig) and config.slice_length is not None
     time_major = config.n_steps > 1 or slices
     if not config.prioritized and not isinstance(buffer.sampler, PrioritizedSampler):
-        return Replay(buffer, batch_size, device, time_major)
+        return Replay(buffer, batch_size, device, time_major, pictures)
     return PrioritizedReplay(
         buffer,
         batch_size,
         device,
         time_major,
+        pictures,
         beta=config.priority_beta,
         weight_key=keys.priority_weight,
         error_key=keys.priority,

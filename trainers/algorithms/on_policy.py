@@ -13,7 +13,7 @@ from torchrl.objectives.value import TD0Estimator, TD1Estimator, TDLambdaEstimat
 
 from trainers.advantages import GAE, VTrace
 from trainers.algorithms.common import grouped_adam
-from trainers.config import NetworkConfig
+from trainers.config import ConfigError, NetworkConfig
 from trainers.config.on_policy import OneUpdateConfig, OnPolicyConfig
 from trainers.hooks import (
     Advantage,
@@ -28,7 +28,8 @@ from trainers.hooks import (
 )
 from trainers.networks.acting import in_numpy
 from trainers.networks.actors import action_head, stochastic_actor
-from trainers.networks.mlps import mlp, orthogonal
+from trainers.networks.cnn import Inputs, make_net
+from trainers.networks.mlps import orthogonal
 from trainers.networks.normalization import RunningNorm
 from trainers.stages import Stage
 from trainers.trainer import Trainer
@@ -59,14 +60,23 @@ class Agent(NamedTuple):
 
 
 def make_networks(
-    num_observations: int, action_spec: TensorSpec, network: NetworkConfig, config: OnPolicyConfig
+    inputs: Inputs, action_spec: TensorSpec, network: NetworkConfig, config: OnPolicyConfig
 ) -> Networks:
-    """Actor and critic apart, or on one trunk, with orthogonal first weights."""
-    norm = RunningNorm([num_observations]) if config.normalize_observation else None
+    """Actor and critic apart, or on one trunk, with orthogonal first weights.
+
+    Raises:
+        ConfigError: pictures, which the network scales by itself, would be normalised.
+    """
+    norm = None
+    if config.normalize_observation:
+        if not isinstance(inputs, int):
+            allowed = "false with pictures: their network brings them to one scale"
+            raise ConfigError("algo.normalize_observation", True, allowed)
+        norm = RunningNorm([inputs])
     head = action_head(action_spec, config.predict_std, config.log_std_init)
 
     def body(num_outputs: int, last_gain: float) -> nn.Sequential:
-        net = mlp(num_observations, num_outputs, network.hidden, network.activation)
+        net = make_net(inputs, num_outputs, network.hidden, network.activation)
         orthogonal(net, last_gain)
         return net if norm is None else nn.Sequential(norm, *net)
 

@@ -25,6 +25,7 @@ from trainers.algorithms.on_policy import (
 from trainers.config import NetworkConfig, PPOConfig
 from trainers.hooks import AdaptBeta, AnnealBuffer, StopEpochs
 from trainers.losses.ppo import FastClipPPOLoss, FastPPOLoss
+from trainers.networks.cnn import Inputs
 from trainers.networks.normalization import RunningNorm
 from trainers.stages import Stage
 from trainers.updates import Epochs
@@ -34,10 +35,10 @@ FAST_LOSSES = {"clip": FastClipPPOLoss, "plain": FastPPOLoss}
 
 
 def make_agent(
-    num_observations: int, action_spec: TensorSpec, network: NetworkConfig, config: PPOConfig
+    inputs: Inputs, action_spec: TensorSpec, network: NetworkConfig, config: PPOConfig
 ) -> Agent:
     """Actor and critic, and the estimator of how much better than expected an action was."""
-    networks = make_networks(num_observations, action_spec, network, config)
+    networks = make_networks(inputs, action_spec, network, config)
     with chosen_loss(config.loss_module, None, LOSSES[config.loss]) as loss_class:
         loss = make_loss(networks, config, loss_class)
     estimator = make_value_estimator(networks.critic, config).to(action_spec.device)
@@ -135,4 +136,5 @@ PPO = Algorithm(
     PPOTrainer,
     BOX_OR_DISCRETE,
     settings=("clip_epsilon", "clip_value", "entropy_coeff", "critic_coeff"),  # beta adapts
+    sees_pictures=True,
 )

@@ -25,13 +25,14 @@ from trainers.algorithms.on_policy import (
 from trainers.config import NetworkConfig, ReinforceConfig
 from trainers.hooks import WholeEpisodes
 from trainers.losses.reinforce import BaselineReinforceLoss, PolicyGradientLoss
+from trainers.networks.cnn import Inputs
 
 
 def make_agent(
-    num_observations: int, action_spec: TensorSpec, network: NetworkConfig, config: ReinforceConfig
+    inputs: Inputs, action_spec: TensorSpec, network: NetworkConfig, config: ReinforceConfig
 ) -> Agent:
     """Actor and, with a baseline, critic and estimator."""
-    networks = make_networks(num_observations, action_spec, network, config)
+    networks = make_networks(inputs, action_spec, network, config)
     own = BaselineReinforceLoss if config.baseline else PolicyGradientLoss
     with chosen_loss(config.loss_module, own, BaselineReinforceLoss) as loss_class:
         loss = make_loss(networks, config, loss_class)
@@ -73,4 +74,6 @@ class ReinforceTrainer(OnPolicyTrainer):
         return WholeEpisodes(config.gamma)
 
 
-REINFORCE = Algorithm(make_agent, ReinforceTrainer, BOX_OR_DISCRETE, settings=())
+REINFORCE = Algorithm(
+    make_agent, ReinforceTrainer, BOX_OR_DISCRETE, settings=(), sees_pictures=True
+)

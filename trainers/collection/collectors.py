@@ -32,6 +32,11 @@ class GymCollector:
     ``[..., 1]``. The next observation of an episode's last step is the one the episode ended with,
     never the first of the next.
 
+    Of games, where learning takes other rewards and ends for an episode's own (see
+    :meth:`~trainers.environments.envs.Envs.lesson`), ``reward``, ``terminated`` and ``done`` are
+    what is learnt from; beside them are the game's ``("next", "game_score")`` and ``("next",
+    "game_over")``. Only where a game is over a new one begins.
+
     From the first rollout on in which an environment reports ``is_success``, there is also
     ``("next", "success")``, false where nothing was reported.
 
@@ -151,6 +156,11 @@ class GymCollector:
         self._steps += 1
         if self._first_limits is not None:
             truncated = truncated | (self._episodes == 1) & (self._steps >= self._first_limits)
+        over = terminated | truncated  # is reset below
+        if self.envs.is_game:
+            rollout.put(step, reward[:, None], "next", "game_score")
+            rollout.put(step, over[:, None], "next", "game_over")
+            reward, terminated = self.envs.lesson(reward, terminated)
         done = terminated | truncated
         rollout.put(step, observation, "observation")
         for key, value in written.items():
@@ -163,7 +173,7 @@ class GymCollector:
         if self.envs.success is not None:
             self._reports_success = True
             rollout.put(step, self.envs.success[:, None], "next", "success")
-        self._observation = self._reset(done) if done.any() else following
+        self._observation = self._reset(over) if over.any() else following
 
     def _act(self, observation: Array) -> dict[str, Array]:
         """The action, and all else that the policy writes: log-probabilities and the like."""
@@ -189,6 +199,8 @@ class GymCollector:
         return observation
 
     def _check_finite(self, what: str, values: Array) -> None:
+        if values.dtype == np.uint8:
+            return
         # The sum is quick, and not finite if a value is not; it may also overflow.
         with np.errstate(all="ignore"):
             if math.isfinite(np.add.reduce(values, None)) or np.isfinite(values).all():

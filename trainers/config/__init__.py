@@ -17,6 +17,7 @@ from trainers.config.redq import REDQConfig
 from trainers.config.reinforce import ReinforceConfig
 from trainers.config.sac import SACConfig
 from trainers.config.sections import (
+    AtariConfig,
     CheckpointConfig,
     CollectorConfig,
     EarlyStopConfig,
@@ -35,6 +36,7 @@ from trainers.config.train import TrainConfig
 __all__ = [
     "A2CConfig",
     "AlgoConfig",
+    "AtariConfig",
     "C51Config",
     "CheckpointConfig",
     "CollectorConfig",

@@ -15,6 +15,11 @@ def check_env_id(config: EnvConfig) -> None:
     _check_mujoco_gl()
     import gymnasium as gym
 
+    if config.is_game:
+        config.check_installed()
+        ale_py = importlib.import_module("ale_py")
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else it says who it is
+        gym.register_envs(ale_py)
     try:
         gym.spec(config.id)
     except (gym.error.Error, ImportError) as error:

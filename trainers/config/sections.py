@@ -10,6 +10,25 @@ from trainers.config.envpool import SAME_TASKS
 from trainers.config.errors import ConfigError
 from trainers.config.schema import Section, number
 
+_NOT_OF_GAMES = {
+    *("frameskip", "repeat_action_probability"),  # env.atari has them
+    *("obs_type", "continuous", "sound_obs"),
+}
+
+
+@dataclass(frozen=True)
+class AtariConfig(Section):
+    """How a game of the Arcade Learning Environment is shown, and what is learnt from it."""
+
+    section: ClassVar[str] = "env.atari"
+
+    frame_skip: int = number(4, ge=1)
+    max_no_ops: int = number(30, ge=0)
+    fire: bool = True
+    repeat_action_probability: float = number(0.0, ge=0, le=1)
+    life_loss: bool = True
+    clip_reward: bool = True
+
 
 @dataclass(frozen=True)
 class EnvConfig(Section):
@@ -29,9 +48,17 @@ class EnvConfig(Section):
     stagger: bool = True
     rescale_actions: bool = True
     clip_actions: bool = True
+    atari: AtariConfig | None = None
+
+    @property
+    def is_game(self) -> bool:
+        """Whether it is one of the Arcade Learning Environment."""
+        return self.id.startswith("ALE/")
 
     def check(self) -> None:
-        """EnvPool has few environments, and takes them as they are."""
+        """Keys of games are for games; EnvPool has few environments, and takes them as they are."""
+        if self.atari is not None:
+            self._check_game()
         if self.backend != "envpool":
             return
         if self.id not in SAME_TASKS:
@@ -45,8 +72,19 @@ class EnvConfig(Section):
             allowed = "[] with env.backend=envpool, which cannot be wrapped"
             raise ConfigError("env.wrappers", self.wrappers, allowed)
 
+    def _check_game(self) -> None:
+        if not self.is_game:
+            allowed = "a game of the Arcade Learning Environment, like ALE/Pong-v5"
+            raise ConfigError("env.id", self.id, allowed, "env=gym takes any environment")
+        for key in self.kwargs.keys() & _NOT_OF_GAMES:
+            allowed = "not to be given: env.atari says what is seen and done"
+            raise ConfigError(f"env.kwargs.{key}", self.kwargs[key], allowed)
+
     def check_installed(self) -> None:
-        """Raise `ConfigError` if EnvPool was chosen, which is an extra, and is not there."""
+        """Raise `ConfigError` if what it is stepped by, an extra, is not there."""
+        if self.is_game and find_spec("ale_py") is None:
+            hint = "the extra atari brings it: pip install -c constraints.txt -e '.[atari]'"
+            raise ConfigError("env.id", self.id, "an environment that is installed", hint)
         if self.backend == "envpool" and find_spec("envpool") is None:
             hint = "the extra envpool brings it: pip install -c constraints.txt -e '.[envpool]'"
             raise ConfigError("env.backend", "envpool", "a backend that is installed", hint)

@@ -1,7 +1,8 @@
 """Gymnasium environments, several together, in the trainer's conventions.
 
-Float32 observations in a vector, actions in [-1, 1], a seed of its own for every episode, explicit
-resets, and open episodes that can be told and replayed (which is how a checkpoint stores them).
+Float32 observations in a vector, or a game's pictures as they are; actions in [-1, 1], a seed of
+its own for every episode, explicit resets, and open episodes that can be told and replayed (which
+is how a checkpoint stores them).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import torch
 from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
 from trainers.config import ConfigError, EnvConfig
+from trainers.config.env_id import check_env_id
 from trainers.environments.envpool import EnvPoolEnvs
-from trainers.environments.single import make_env
+from trainers.environments.single import make_env, observation_type
 from trainers.environments.sync import SyncEnvs
 from trainers.environments.workers import WorkerEnvs
 
@@ -34,13 +36,16 @@ class Envs:
         num_envs: overrides the number in ``config``.
 
     Attributes:
-        num_observations: length of the observation vector.
+        observation_shape: of one observation.
+        observation_dtype: float32 of vectors, uint8 of pictures.
+        inputs: the length of the observation vector, or the shape ``(C, H, W)`` of pictures.
         action_space: Gymnasium's space of one environment.
         max_episode_steps: the time limit, None if there is none.
         replayable: whether open episodes can be told and replayed: not in EnvPool.
         action_spec: the actions the policy sees: [-1, 1] where ``config.rescale_actions``.
         success: ``[num_envs]`` bool, what the last step said about ``is_success`` (false where it
             said nothing); None if no environment said anything.
+        is_game: what is learnt from, :meth:`lesson`, is not quite what happened.
 
     Raises:
         ConfigError: there is no such environment, it cannot be made with these arguments, a wrapper
@@ -48,6 +53,7 @@ class Envs:
     """
 
     def __init__(self, config: EnvConfig, num_envs: int | None = None) -> None:
+        check_env_id(config)
         self.num_envs = num_envs or config.num_envs
         self.replayable = config.backend != "envpool"
         makers = [partial(make_env, config, index) for index in range(self.num_envs)]
@@ -57,7 +63,13 @@ class Envs:
             self._env = WorkerEnvs(makers, config.worker_timeout_s, config.worker_restarts)
         else:
             self._env = SyncEnvs(makers)
-        (self.num_observations,) = self._env.single_observation_space.shape
+        space = self._env.single_observation_space
+        self.observation_shape: tuple[int, ...] = space.shape
+        self.observation_dtype = np.dtype(observation_type(space))
+        self.inputs: Any = space.shape[0] if len(space.shape) == 1 else space.shape
+        self._atari = config.atari
+        self.is_game = config.atari is not None
+        self._life_lost: np.ndarray | bool = False
         self.action_space: Any = self._env.single_action_space
         limit = config.max_episode_steps or gym.spec(config.id).max_episode_steps
         self.max_episode_steps: int | None = limit
@@ -78,15 +90,21 @@ class Envs:
         self._stepped: Callable[[], Any] | None = None
         self._thread: ThreadPoolExecutor | None = None
 
+    @property
+    def num_observations(self) -> int:
+        """Length of the observation vector, where it is one."""
+        (length,) = self.observation_shape
+        return length
+
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> np.ndarray:
         """Begin new episodes where ``mask`` (``[num_envs]`` bool, default all) is true.
 
         Returns:
-            Observations of all environments, ``[num_envs, num_observations]`` float32.
+            Observations of all environments, ``[num_envs, *observation_shape]``.
         """
         options = None if mask is None else {"reset_mask": mask}
         observation, _ = self._env.reset(seed=list(seeds), options=options)
-        return _float32(observation)
+        return self._own(observation)
 
     def step(self, action: np.ndarray) -> Outcome:
         """One step of every environment.
@@ -95,7 +113,7 @@ class Envs:
             action: ``[num_envs, n]`` within ``action_spec``.
 
         Returns:
-            Observation ``[num_envs, num_observations]``, reward, terminated and truncated
+            Observation ``[num_envs, *observation_shape]``, reward, terminated and truncated
             ``[num_envs]``. The observation of a finished episode is its last one: reset it next.
         """
         self.begin_step(action)
@@ -128,7 +146,25 @@ class Envs:
         if success is not None:
             success = success.reshape(self.num_envs, -1).all(1)
         self.success = success
-        return _float32(observation), reward, terminated, truncated
+        self._life_lost = infos.get("life_lost", False)
+        return self._own(observation), reward, terminated, truncated
+
+    def lesson(self, reward: np.ndarray, terminated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is learnt from the last step's reward and termination, ``[num_envs]`` each.
+
+        Of games the sign of the reward, if ``clip_reward``, so that one learning rate does for all;
+        and that the loss of a life is an end, if ``life_loss``, though the game goes on.
+        """
+        if self._atari is None:
+            return reward, terminated
+        if self._atari.clip_reward:
+            reward = np.sign(reward)
+        return reward, terminated | self._life_lost if self._atari.life_loss else terminated
+
+    def _own(self, observation: Any) -> np.ndarray:
+        return np.array(
+            observation, dtype=self.observation_dtype
+        )  # a copy: workers reuse their buffer
 
     def _prepared(self, action: np.ndarray) -> np.ndarray:
         """``[num_envs, n]`` of the policy as the environments want them."""
@@ -184,7 +220,3 @@ def _action_spec(space: Any, rescaled: bool) -> TensorSpec:
         low, high = (torch.tensor(b, dtype=torch.float32) for b in (space.low, space.high))
         return Bounded(low.flatten(), high.flatten(), shape)
     return Unbounded(shape)
-
-
-def _float32(observation: Any) -> np.ndarray:
-    return np.array(observation, dtype=np.float32)  # a copy: workers reuse their buffer

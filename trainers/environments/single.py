@@ -1,4 +1,4 @@
-"""One Gymnasium environment: made, wrapped, observed as a vector, its open episode recorded."""
+"""One Gymnasium environment: made, wrapped, observed as a vector or a game's pictures, recorded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import gymnasium as gym
 import numpy as np
 
 from trainers import plugins
-from trainers.config import ConfigError, EnvConfig
+from trainers.config import AtariConfig, ConfigError, EnvConfig
 from trainers.config.env_id import check_env_id
+from trainers.environments.atari import MADE_WITH, AtariGame
 
 
 def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
@@ -19,7 +20,8 @@ def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
 
     The parts of a ``Dict`` or ``Tuple`` observation, nested ones too, are put one after the other
     in the order of the space (Gymnasium sorts the keys of a ``Dict`` made from a plain dict), a
-    ``Discrete`` one as a one-hot vector.
+    ``Discrete`` one as a one-hot vector. With ``config.atari`` they are stacks of pictures; see
+    :class:`~trainers.environments.atari.AtariGame`.
 
     Raises:
         ConfigError: the id or a wrapper is unknown, the arguments do not fit, a package is missing,
@@ -27,7 +29,9 @@ def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
     """
     _silence_mujoco(config.id)
     arguments = dict(config.kwargs)
-    if config.max_episode_steps is not None:
+    if config.atari is not None:
+        arguments |= MADE_WITH
+    elif config.max_episode_steps is not None:
         arguments["max_episode_steps"] = config.max_episode_steps
     check_env_id(config)
     try:
@@ -41,19 +45,40 @@ def make_env(config: EnvConfig, index: int = 0) -> gym.Env:
         raise ConfigError(
             "env.kwargs", config.kwargs, f"arguments of {config.id}", str(error)
         ) from error
+    if config.atari is not None:
+        env = _as_a_game(env, config, config.atari)
     for name in config.wrappers:
         env = _wrapped(env, name)
     space = env.observation_space
+    if config.atari is not None and is_picture(space):
+        return EpisodeRecorder(env, index)
     if unfit := _unfit(space):
+        hint = "a wrapper of yours can change it: env.wrappers"
+        if config.is_game and config.atari is None:
+            hint = f"env=atari env.id={config.id} is learnt from"
         raise ConfigError(
-            "env.id",
-            config.id,
-            "observations that are a vector of numbers",
-            f"{unfit}; a wrapper of yours can change it: env.wrappers",
+            "env.id", config.id, "observations that are a vector of numbers", f"{unfit}; {hint}"
         )
     if not (isinstance(space, gym.spaces.Box) and len(space.shape) == 1):
         env = gym.wrappers.FlattenObservation(env)
     return EpisodeRecorder(env, index)
+
+
+def is_picture(space: gym.Space) -> bool:
+    """Whether an observation is a stack of pictures, to be kept as it comes."""
+    return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
+
+
+def observation_type(space: gym.Space) -> type[np.generic]:
+    """In which numbers observations are handed on."""
+    return np.uint8 if is_picture(space) else np.float32
+
+
+def _as_a_game(env: gym.Env, config: EnvConfig, atari: AtariConfig) -> gym.Env:
+    chance = atari.repeat_action_probability
+    env = AtariGame(env, atari.frame_skip, atari.max_no_ops, atari.fire, chance)
+    limit = config.max_episode_steps  # of the agent's steps, so it is looked at out here
+    return env if limit is None else gym.wrappers.TimeLimit(env, limit)
 
 
 def _missing_extra(env_id: str) -> str | None:

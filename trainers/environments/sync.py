@@ -8,12 +8,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from trainers.environments.single import observation_type
+
+TOLD = ("is_success", "life_lost")
+"""What of an ``info`` is handed on, as ``[num_envs]`` bool: false where nothing is said."""
+
 
 class SyncEnvs:
     """What :class:`~trainers.environments.envs.Envs` needs of Gymnasium's ``SyncVectorEnv``.
 
     Gymnasium's merges all that every environment's ``info`` holds into arrays, in every step, which
-    takes half as long as HalfCheetah's physics. Here only ``is_success`` is read. Nothing is reset
+    takes half as long as HalfCheetah's physics. Here only :data:`TOLD` is read. Nothing is reset
     by itself, and every step returns arrays of its own.
     """
 
@@ -22,7 +27,8 @@ class SyncEnvs:
         self.single_observation_space = self.envs[0].observation_space
         self.single_action_space = self.envs[0].action_space
         self._observation = np.zeros(
-            (len(self.envs), *(self.single_observation_space.shape or ())), np.float32
+            (len(self.envs), *(self.single_observation_space.shape or ())),
+            observation_type(self.single_observation_space),
         )
 
     def reset(
@@ -50,9 +56,9 @@ class SyncEnvs:
             observation[index], reward[index], terminated[index], truncated[index], info = env.step(
                 action
             )
-            if "is_success" in info:
-                success = infos.setdefault("is_success", np.zeros(number, bool))
-                success[index] = np.all(info["is_success"])
+            for key in TOLD:
+                if key in info:
+                    infos.setdefault(key, np.zeros(number, bool))[index] = np.all(info[key])
         self._observation = observation
         return observation, reward, terminated, truncated, infos
 
@@ -62,7 +68,8 @@ class SyncEnvs:
 
     def replay(self, episodes: Sequence[dict[str, Any]]) -> np.ndarray:
         """Bring each to where its episode was; returns the observations there."""
-        self._observation = np.stack(self.call("replay_episode", episodes)).astype(np.float32)
+        stacked = np.stack(self.call("replay_episode", episodes))
+        self._observation = stacked.astype(self._observation.dtype)
         return self._observation.copy()
 
     def close(self) -> None:

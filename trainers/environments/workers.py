@@ -21,6 +21,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from trainers.environments.single import observation_type
+from trainers.environments.sync import TOLD
 from trainers.processes import end_with, in_lasting_thread
 
 logger = logging.getLogger("trainers")
@@ -69,7 +71,8 @@ class WorkerEnvs:
             raise
         self.single_observation_space, self.single_action_space = spaces
         shape = self.single_observation_space.shape or ()
-        self._observation = np.zeros((len(makers), *shape), np.float32)
+        kind = observation_type(self.single_observation_space)
+        self._observation = np.zeros((len(makers), *shape), kind)
 
     def reset(
         self, *, seed: Sequence[int], options: dict[str, Any] | None = None
@@ -113,8 +116,8 @@ class WorkerEnvs:
         self._cut.clear()
         for index, answer in answers.items():
             observation[index], reward[index], terminated[index], truncated[index] = answer[:4]
-            if answer[4] is not None:
-                infos.setdefault("is_success", np.zeros(number, bool))[index] = answer[4]
+            for key, value in answer[4].items():
+                infos.setdefault(key, np.zeros(number, bool))[index] = value
         self._observation = observation
         return observation, reward, terminated, truncated, infos
 
@@ -131,7 +134,7 @@ class WorkerEnvs:
             for index, episode in enumerate(episodes)
         }
         answers = self._answers(requests, timeout_s=(1 + steps) * self._timeout_s)
-        self._observation = np.array(list(answers.values()), np.float32)
+        self._observation = np.array(list(answers.values()), self._observation.dtype)
         return self._observation.copy()
 
     def close(self) -> None:
@@ -327,6 +330,6 @@ def _reply(env: gym.Env, request: str, *arguments: Any) -> Any:
         return env.reset(seed=arguments[0])[0]
     if request == "step":
         *outcome, info = env.step(arguments[0])
-        return (*outcome, np.all(info["is_success"]) if "is_success" in info else None)
+        return (*outcome, {key: np.all(info[key]) for key in TOLD if key in info})
     name, given = arguments
     return env.get_wrapper_attr(name)(*given)

@@ -100,6 +100,7 @@ def _name(key: str, losses: TensorDictBase) -> str:
 class LogEpisodes:
     """Logs return and length of every finished episode, over all rollouts; at ``post_collect``.
 
+    Of games it is the score of whole ones: ``("next", "game_score")``, ``("next", "game_over")``.
     Where rollouts have ``("next", "success")``, the share of episodes whose last step has it true
     is logged as well.
 
@@ -119,8 +120,10 @@ class LogEpisodes:
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         steps = rollout.batch_size[-1]
         following: Any = rollout["next"]
-        rewards = following["reward"].cpu().numpy().reshape(-1, steps).astype(np.float64)
-        dones = following["done"].cpu().numpy().reshape(-1, steps)
+        is_game = following.get("game_score", None) is not None
+        reward_key, done_key = ("game_score", "game_over") if is_game else ("reward", "done")
+        rewards = following[reward_key].cpu().numpy().reshape(-1, steps).astype(np.float64)
+        dones = following[done_key].cpu().numpy().reshape(-1, steps)
         successes = following.get("success", None)
         if successes is not None:
             successes = successes.reshape(-1, steps).cpu().numpy()
@@ -190,6 +193,16 @@ class LogLearningRates:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         for index, group in enumerate(groups):
             trainer.metrics.set(f"train/lr/{group.get('name', index)}", float(group["lr"]))
+
+
+class LogSimulatorFrames:
+    """Logs the frames of a simulator that holds every action for several; at ``post_steps``."""
+
+    def __init__(self, frame_skip: int) -> None:
+        self.frame_skip = frame_skip
+
+    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
+        trainer.metrics.set("train/simulator_frames", float(self.frame_skip * trainer.frames))
 
 
 class LogTimings:

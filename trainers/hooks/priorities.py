@@ -10,6 +10,7 @@ from torchrl.data import ReplayBuffer
 from torchrl.data.replay_buffers.samplers import PrioritizedSampler
 
 from trainers.hooks.replay import Replay
+from trainers.replay.pictures import Pictures
 from trainers.trainer import Trainer
 
 
@@ -25,6 +26,7 @@ class PrioritizedReplay(Replay):
         batch_size: frames of a batch; default: the buffer's own.
         device: where batches go; default: where the storage is.
         time_major: as for :class:`~trainers.hooks.replay.Replay`.
+        pictures: likewise.
         beta: exponent of the weights at first; it grows linearly to 1 over the run's horizon.
         weight_key: where the loss looks for the weights.
         error_key: where the loss writes the size of its error, from which the priorities come.
@@ -39,12 +41,13 @@ class PrioritizedReplay(Replay):
         batch_size: int | None = None,
         device: Any = None,
         time_major: bool = False,
+        pictures: Pictures | None = None,
         *,
         beta: float = 0.4,
         weight_key: Any = "priority_weight",
         error_key: Any = "td_error",
     ) -> None:
-        super().__init__(buffer, batch_size, device, time_major)
+        super().__init__(buffer, batch_size, device, time_major, pictures)
         if not isinstance(buffer.sampler, PrioritizedSampler):
             raise ValueError(
                 "prioritized replay needs a buffer with a PrioritizedSampler, "
@@ -60,6 +63,7 @@ class PrioritizedReplay(Replay):
         self._sampler.beta = self.beta + (1.0 - self.beta) * trainer.progress
         sampled, info = self.buffer.sample(self.batch_size, return_info=True)
         sampled.set("index", info["index"])
+        sampled = self.with_pictures(sampled, info["index"])
         sampled.set(self.weight_key, info["priority_weight"].float())
         return sampled if self.device is None else sampled.to(self.device)
 

@@ -11,9 +11,12 @@ from torch import Tensor
 from torchrl.data import ReplayBuffer, RoundRobinWriter
 
 from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.pictures import Pictures
 from trainers.saving.restoring import How, resumed_exactly
 from trainers.saving.segments import Rows
 from trainers.trainer import Trainer
+
+_FOR_THE_LOG = {"success", "game_score", "game_over"}  # under "next"
 
 
 class Replay:
@@ -28,6 +31,8 @@ class Replay:
         device: where batches go; default: where the storage is.
         time_major: keep frames in the order of time, so that :meth:`following` can walk along
             episodes; batches get an ``index`` then.
+        pictures: keeps observations that are stacks of pictures, in place of the buffer; frames are
+            in the order of time then.
 
     Raises:
         ValueError: ``time_major`` with transforms in the buffer, which what is read beside the
@@ -43,13 +48,18 @@ class Replay:
         batch_size: int | None = None,
         device: Any = None,
         time_major: bool = False,
+        pictures: Pictures | None = None,
     ) -> None:
+        time_major = time_major or pictures is not None
         if time_major and len(buffer.transform):  # type: ignore[arg-type]  # a Compose
-            raise ValueError("n-step returns and slices need a replay buffer without transforms")
+            raise ValueError(
+                "n-step returns, slices and pictures need a replay buffer without transforms"
+            )
         self.buffer = buffer
         self.batch_size = batch_size
         self.device = None if device is None else torch.device(device)
         self.time_major = time_major
+        self.pictures = pictures
         self.restored: tuple[How, str] = ("exact", "")
         self._num_envs = 0  # until there are frames
         self._resumed = False
@@ -57,14 +67,19 @@ class Replay:
     def extend(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         """Store the frames of ``rollout``, whatever its batch dimensions.
 
-        All but ``("next", "success")``: it is for the log, nothing learns from it, and it may turn
+        All but what is for the log: nothing learns from it, and ``("next", "success")`` may turn
         up in the middle of a run, where a storage has no place for it yet.
         """
-        if rollout.get(("next", "success"), None) is not None:
-            rollout = rollout.exclude(("next", "success"))
+        following: Any = rollout["next"]
+        logged = _FOR_THE_LOG.intersection(following.keys())
+        if logged:
+            rollout = rollout.exclude(*(("next", key) for key in logged))
         if self.time_major:
             self._keep_order(trainer, rollout.numel() // rollout.batch_size[-1])
             rollout = rollout.reshape(-1, rollout.batch_size[-1]).transpose(0, 1)
+        if self.pictures is not None:
+            self.pictures.add(rollout["observation"], rollout["next", "observation"])
+            rollout = rollout.exclude("observation", ("next", "observation"))
         if isinstance(self.buffer, UniformReplayBuffer):
             self.buffer.store(rollout)
         else:
@@ -81,6 +96,7 @@ class Replay:
         sampled, info = self.buffer.sample(self.batch_size, return_info=True)
         if self.time_major:
             sampled.set("index", info["index"])
+            sampled = self.with_pictures(sampled, info["index"])
         return sampled if self.device in (None, sampled.device) else sampled.to(self.device)
 
     # ------------------------------------------------------------- order of time
@@ -94,6 +110,31 @@ class Replay:
     def memory(self) -> Any:
         """The same, and the slots that nothing is stored in yet: nothing has to be cut out."""
         return self.buffer.storage._storage  # type: ignore[attr-defined]  # a tensor storage's
+
+    def at(self, index: Tensor) -> TensorDictBase:
+        """Whole transitions ``[...]``, copied."""
+        return self.with_pictures(self.frames[index.to(self.frames.device)], index)
+
+    def led_to(self, index: Tensor) -> dict[str, Tensor]:
+        """All that is under ``next`` of the frames at ``index`` ``[...]``, copied."""
+        taken = {key: values[index] for key, values in self.memory["next"].items()}
+        if self.pictures is not None:
+            taken["observation"] = self.pictures.around(self._number(index))[1].to(index.device)
+        return taken
+
+    def with_pictures(self, frames: TensorDictBase, index: Tensor) -> TensorDictBase:
+        """Give ``frames``, which are those at ``index``, the observations that are kept apart."""
+        if self.pictures is not None:
+            observation, following = self.pictures.around(self._number(index))
+            frames.set("observation", observation)
+            frames.set(("next", "observation"), following)
+        return frames
+
+    def _number(self, index: Tensor) -> Tensor:
+        """By which number the pictures know the frames at ``index``."""
+        assert self.pictures is not None
+        filled = len(self.buffer)
+        return self.pictures.end - filled + (index - self._oldest) % filled
 
     def starts(self, steps: int) -> int:
         """How many frames have ``steps - 1`` others of their environment after them."""
@@ -149,6 +190,8 @@ class Replay:
             "writer": self.buffer.writer.state_dict(),
             "sampler": self.sampler_state(),
         }
+        if self.pictures is not None:
+            state["pictures"] = self.pictures.state_dict()
         return state | {"num_envs": self._num_envs} if self.time_major else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -169,6 +212,8 @@ class Replay:
                 writer._cursor = writer._write_count % self._size
             if not 0 <= writer._cursor < self._size:
                 raise ValueError(f"the cursor is at {writer._cursor} of {self._size} slots")
+        if self.pictures is not None:
+            self.pictures.load_state_dict(state["pictures"])
         self.load_sampler_state(state["sampler"])
 
     @property

@@ -55,7 +55,7 @@ class NStepReturns:
         discounts = self.discounts.to(reward.device)
         steps = used.sum(-1, keepdim=True)
         last = path.gather(-1, steps - 1).squeeze(-1)
-        taken = {key: values[last] for key, values in following.items()}
+        taken = self.replay.led_to(last)
         batch["next"] = tensordict_of(taken, last.shape, following.device).to(batch.device)
         returns = torch.where(used, discounts * reward, 0.0).sum(-1, keepdim=True)
         batch["next", self.reward_key] = returns.to(batch["action"].device)
@@ -96,8 +96,7 @@ class Slices:
             )
         index = replay.nth_oldest(torch.randint(starts, (self.number,)))
         path, _ = replay.following(index, self.length)
-        frames = replay.frames
-        slices = frames[path.to(frames.device)]
+        slices = replay.at(path)
         return slices if replay.device is None else slices.to(replay.device)
 
 

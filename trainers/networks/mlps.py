@@ -42,8 +42,8 @@ def mlp(
 
 def orthogonal(net: nn.Module, last_gain: float) -> None:
     """Orthogonal weights, biases 0; the gain is sqrt(2), of the last layer ``last_gain``."""
-    layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    layers = [module for module in net.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
     for layer in layers:
         gain = last_gain if layer is layers[-1] else math.sqrt(2.0)
         nn.init.orthogonal_(layer.weight, gain)
-        nn.init.zeros_(layer.bias)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # they have one

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
-from trainers.networks.mlps import mlp
+from trainers.networks.cnn import Inputs, make_net
 
 
 class QHead(nn.Module):
@@ -41,14 +41,14 @@ class QHead(nn.Module):
 
 
 class QNetwork(nn.Sequential):
-    """Q(s, a) of every action: an MLP and a :class:`QHead`, ``[..., n] -> [..., num_actions]``.
+    """Q(s, a) of every action: a net, a :class:`QHead`, ``[..., *inputs] -> [..., num_actions]``.
 
     Duelling streams share all layers but the last.
     """
 
     def __init__(
         self,
-        num_observations: int,
+        inputs: Inputs,
         num_actions: int,
         hidden: Sequence[int],
         activation: str,
@@ -56,7 +56,7 @@ class QNetwork(nn.Sequential):
         num_atoms: int | None = None,
     ) -> None:
         head = QHead(num_actions, duelling, num_atoms)
-        super().__init__(mlp(num_observations, head.num_inputs, hidden, activation), head)
+        super().__init__(make_net(inputs, head.num_inputs, hidden, activation), head)
 
 
 class GreedyPolicy(nn.Module):

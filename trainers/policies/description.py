@@ -26,10 +26,14 @@ def describe(loaded: LoadedPolicy, packages: Sequence[str] = ()) -> dict[str, An
     config, envs = loaded.config, loaded.envs
     space = envs.action_space
     with closing(make_env(config.env)) as env:
-        observation = _bounds(env.observation_space) | {"layout": _layout(env)}
+        observation = {"low": 0, "high": 255}  # of pictures
+        if isinstance(envs.inputs, int):
+            observation = _bounds(env.observation_space) | {"layout": _layout(env)}
     action = _bounds(space) | ({"clipped": envs._clip} if isinstance(space, gym.spaces.Box) else {})
     return {
-        "inputs": [_array("observation", [envs.num_observations], "float32") | observation],
+        "inputs": [
+            _array("observation", envs.observation_shape, str(envs.observation_dtype)) | observation
+        ],
         "outputs": [_array("action", space.shape, str(space.dtype)) | action],
         "env_id": config.env.id,
         "algo": config.algo.name,

@@ -35,7 +35,8 @@ _TOLERANCE = 1e-4
 class EnvPolicy(nn.Module):
     """The deterministic policy in its environment's terms.
 
-    From observations ``[B, n]`` float32, flattened but not normalised, to actions ``[B, ...]`` as
+    From observations ``[B, n]`` float32, flattened but not normalised, or pictures ``[B, C, H, W]``
+    uint8, to actions ``[B, ...]`` as
     :class:`Envs` would hand them to the environment.
     """
 
@@ -145,7 +146,7 @@ FORMATS = {
         """\
 import numpy, onnxruntime
 session = onnxruntime.InferenceSession("policy.onnx")
-observation = numpy.zeros((1, {n}), numpy.float32)
+observation = numpy.zeros((1, {shape}), numpy.{dtype})
 (action,) = session.run(None, {{"observation": observation}})""",
         _write_onnx,
         _read_onnx,
@@ -156,7 +157,7 @@ observation = numpy.zeros((1, {n}), numpy.float32)
         """\
 import torch  # loading may run code that is in the file: only load what you trust
 policy = torch.export.load("policy.pt2").module()
-observation = torch.zeros(1, {n})
+observation = torch.zeros((1, {shape}), dtype=torch.{dtype})
 action = policy(observation)""",
         torch.export.save,
         _read_torch,
@@ -178,11 +179,12 @@ def export(loaded: LoadedPolicy, kind: str, directory: Path) -> dict[str, Any]:
     Raises:
         ExportError: the actions differ by more than rounding explains.
     """
-    form, n = FORMATS[kind], loaded.envs.num_observations
+    form, envs = FORMATS[kind], loaded.envs
     path = directory / form.file
-    form.write(_traced(EnvPolicy(loaded.policy, loaded.envs).eval(), n), path)
+    form.write(_traced(EnvPolicy(loaded.policy, envs).eval(), envs), path)
     check = compare(loaded, form.read(path))
-    usage = form.usage.format(n=n).splitlines()
+    shape = ", ".join(map(str, envs.observation_shape))
+    usage = form.usage.format(shape=shape, dtype=envs.observation_dtype).splitlines()
     document = {"file": form.file, "format": kind} | describe(loaded, form.packages)
     document |= {"check": check, "usage": usage}
     text = json.dumps(document, indent=1, allow_nan=False)
@@ -190,8 +192,8 @@ def export(loaded: LoadedPolicy, kind: str, directory: Path) -> dict[str, Any]:
     return document
 
 
-def _traced(policy: nn.Module, num_observations: int) -> ExportedProgram:
-    example = torch.zeros(2, num_observations)
+def _traced(policy: nn.Module, envs: Envs) -> ExportedProgram:
+    example = torch.from_numpy(np.zeros((2, *envs.observation_shape), envs.observation_dtype))
     program = torch.export.export(policy, (example,), dynamic_shapes=_SHAPES)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names files of this machine
@@ -225,7 +227,7 @@ def compare(
 
 @torch.no_grad()
 def _observations(loaded: LoadedPolicy, number: int) -> Array:
-    """``[number, n]``, of episodes of the environment in which the policy explores."""
+    """``[number, ...]``, of episodes of the environment in which the policy explores."""
     envs, seed = loaded.envs, loaded.config.eval.seed
     seen: list[Array] = []
     with own_randomness(seed):

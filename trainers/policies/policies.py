@@ -118,7 +118,7 @@ def load_policy(run_dir: Path, which: Which, plugins: Sequence[str] = ()) -> Loa
     logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer it makes
     # Hooks of the user's have nothing to do here: no loop will run.
     env = replace(config.env, backend="sync", num_envs=1)
-    built = build(replace(config, env=env, device="cpu", hooks=[]))
+    built = build(replace(config, env=env, device="cpu", hooks=[]), will_train=False)
     envs: Envs = built.trainer.collector.envs
     try:
         source = _source(run_dir, which)

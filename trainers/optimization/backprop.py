@@ -182,8 +182,8 @@ class Gradients:
         self._of: dict[int, Tensor] = {}
         remaining = iter(self.parameters)
         for leaf, number in leaves(self.parameters):
-            flat = hasattr(leaf, "parts") and leaf.grad is not None
-            memory = leaf.grad if flat else torch.empty_like(leaf).detach()
+            own = leaf.grad if hasattr(leaf, "parts") else None
+            memory = torch.empty_like(leaf).detach() if own is None else own
             self.leaves.append(leaf)
             self.memory.append(memory)
             mine = [next(remaining) for _ in range(number)]

@@ -97,12 +97,12 @@ def test_an_unexpected_error_keeps_its_traceback(
     assert written.rstrip().endswith("RuntimeError: boom")
 
 
-def test_an_interrupt_while_starting_is_quiet(
+def test_an_interrupt_while_starting_is_told_in_a_line(
     train: Train, runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs.outcomes = [KeyboardInterrupt()]
     assert train() == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "train.py: SIGINT: ended, nothing was saved\n"
     assert not list(Path().iterdir())
 
 

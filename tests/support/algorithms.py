@@ -20,6 +20,7 @@ from trainers.config import (
     EvalConfig,
     LogConfig,
     NetworkConfig,
+    ReportConfig,
     TrainConfig,
 )
 
@@ -73,7 +74,9 @@ def tiny(
         "log": LogConfig(interval=10),
         "eval": EvalConfig(interval=0, episodes=1),
         "checkpoint": CheckpointConfig(interval=0),
+        "report": ReportConfig(interval_s=0),
         "progress": False,
+        "threads": 1,
         "device": "cpu",
     }
     return TrainConfig(

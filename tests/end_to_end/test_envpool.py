@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from running import TINY, TINY_PPO, last_state, lines, script, train
 
-from trainers.environments.envpool import EnvPoolEnvs
+from trainers.environments.pool import EnvPoolEnvs
 
 pytest.importorskip("envpool", reason="the extra envpool is not installed")
 

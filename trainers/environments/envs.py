@@ -19,7 +19,7 @@ from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
 from trainers.config import ConfigError, EnvConfig
 from trainers.config.env_id import check_env_id
-from trainers.environments.envpool import EnvPoolEnvs
+from trainers.environments.pool import EnvPoolEnvs
 from trainers.environments.single import make_env, observation_type
 from trainers.environments.sync import SyncEnvs
 from trainers.environments.workers import WorkerEnvs

@@ -19,8 +19,8 @@ from torchrl.data import Bounded, Categorical
 from trainers.collection.collectors import GymCollector
 from trainers.config import ConfigError
 from trainers.config.envpool import SAME_TASKS
-from trainers.environments.envpool import EnvPoolEnvs
 from trainers.environments.envs import Envs
+from trainers.environments.pool import EnvPoolEnvs
 from trainers.saving import checkpoint
 
 pytest.importorskip("envpool", reason="the extra envpool is not installed")

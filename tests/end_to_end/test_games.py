@@ -10,6 +10,8 @@ import torch
 from running import assert_equal_runs, last_state, lines, script, train
 
 from trainers.policies.evaluate import main as evaluate
+from trainers.policies.export import export
+from trainers.policies.policies import load_policy
 
 pytest.importorskip("ale_py")
 
@@ -39,7 +41,16 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("arguments", RUNS.values(), ids=RUNS)
+QUICK = ("two environments, prioritized n steps", "ppo")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(arguments, id=name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name, arguments in RUNS.items()
+    ],
+)
 def test_a_resumed_run_is_the_straight_one(arguments: tuple[str, ...]) -> None:
     assert train(*arguments, "run_dir=straight") == 0
     assert train(*arguments, "run_dir=run", "stop_at=72") == 0
@@ -49,6 +60,7 @@ def test_a_resumed_run_is_the_straight_one(arguments: tuple[str, ...]) -> None:
     assert last["train/simulator_frames"] == 4 * last["frames"]
 
 
+@pytest.mark.slow
 def test_in_a_fresh_process() -> None:
     assert train(*DQN, "run_dir=straight") == 0
     assert train(*DQN, "run_dir=run", "stop_at=75") == 0
@@ -59,45 +71,39 @@ def test_in_a_fresh_process() -> None:
     assert_equal_runs(RUN, Path("straight"))
 
 
-def test_every_picture_is_saved_once() -> None:
-    assert train(*DQN, "run_dir=run") == 0
-    replay = last_state(RUN)["hooks"]["replay"]
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of DQN that is over; its line of training is followed by that of its evaluation."""
+    run_dir = tmp_path_factory.mktemp("played") / "run"
+    assert train(*DQN, f"run_dir={run_dir}", "log.interval=120", "eval.interval=0") == 0
+    return run_dir
+
+
+def test_every_picture_is_saved_once(played: Path) -> None:
+    replay = last_state(played)["hooks"]["replay"]
     assert "observation" not in "".join(replay["frames"].tables())
     pictures = replay["pictures"]["pictures"].tables()["picture"]
-    assert pictures.shape == (63, 84, 84)
-    assert pictures.dtype == torch.uint8
-    assert (RUN / "checkpoints").is_dir()
+    assert (pictures.shape, pictures.dtype) == ((63, 84, 84), torch.uint8)
 
 
-def test_lines_tell_of_whole_games() -> None:
+def test_lines_tell_of_whole_games(played: Path) -> None:
     """Games of thirty steps, however many lives were lost in them."""
-    assert train(*DQN, "run_dir=run", "log.interval=120", "eval.interval=0") == 0
-    line, last = lines(RUN)
+    line, last = lines(played)
     assert line["train/episode_length"] == last["eval/episode_length"] == 30
     assert line["train/done_rate"] > 4.5 / 120  # of learning, which counts lives as well
 
 
-def test_evaluated_and_exported(capfd: pytest.CaptureFixture[str]) -> None:
-    from trainers.policies.export import export
-    from trainers.policies.policies import load_policy
-
-    assert train(*DQN, "run_dir=run") == 0
-    assert evaluate(["run_dir=run", "episodes=2"]) == 0
-    report = json.loads((RUN / "evaluation-best.json").read_text())
+def test_evaluated_and_exported(played: Path) -> None:
+    assert evaluate([f"run_dir={played}", "episodes=2"]) == 0
+    report = json.loads((played / "evaluation-best.json").read_text())
     assert report["lengths"] == [30, 30]
-    loaded = load_policy(RUN, "best")
+    loaded = load_policy(played, "best")
     Path("out").mkdir()
     document = export(loaded, "torch_export", Path("out"))
     loaded.envs.close()
-    assert document["inputs"] == [
-        {
-            "name": "observation",
-            "shape": ["batch", 4, 84, 84],
-            "dtype": "uint8",
-            "low": 0,
-            "high": 255,
-        }
-    ]
+    (inputs,) = document["inputs"]
+    assert (inputs["shape"], inputs["dtype"]) == (["batch", 4, 84, 84], "uint8")
+    assert (inputs["low"], inputs["high"]) == (0, 255)
     assert document["check"]["largest_difference"] == 0
 
 

@@ -125,6 +125,22 @@ def test_games_that_begin_anew_follow_nothing(num_envs: int, tmp_path: Path) -> 
         assert_told(second, games)
 
 
+def test_a_picture_that_is_gone_is_made_up_for_by_the_oldest_of_its_game(tmp_path: Path) -> None:
+    """Of more environments than before, whose oldest transitions look further back."""
+    first, second, games = Pictures(60), Pictures(60), Games(1, lengths=(10_000,))
+    add(first, games.rollout(10))
+    checkpoint.save(tmp_path / "c", first.state_dict())
+    second.load_state_dict(checkpoint.load(tmp_path / "c"))
+    games.num_envs, games._games = 6, [0] * 6
+    games.restart()
+    for _ in range(30):
+        add(second, games.rollout(1))
+    shown = second.around(torch.arange(second.end - 60, second.end))[0][:, :, 0].long()
+    number = 256 * shown[..., 0] + shown[..., 1]
+    assert (number.diff(dim=1) >= 0).all()
+    assert_told(second, games, first=second.end - 45)
+
+
 def test_pieces_of_a_checkpoint_are_written_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from trainers.config import ConfigError
 from trainers.config.cli import preflight
 from trainers.hooks.checkpointing import checkpoints
 
-TRAIN = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 _POLL_S = 0.01
 _SHARE = 10  # of a run between two of its checkpoints, unless the command line says otherwise
 

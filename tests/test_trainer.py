@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -845,6 +846,7 @@ def test_a_collector_without_a_state_can_be_used() -> None:
 
 
 def test_hooks_that_came_or_went_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)  # a run of another test may have asked for more
     before, after = make_trainer(total_frames=3), make_trainer(total_frames=3)
     for trainer, name in ((before, "gone"), (after, "new")):
         trainer.register_hook("post_steps", Counter(), name="kept")

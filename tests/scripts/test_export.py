@@ -32,11 +32,13 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "export.py"
 HAS_ONNX = all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs the extra export")
 
-ONNX_NOW = ("sac", "ppo, whole numbers")  # a file of ONNX takes seconds to write
+# Each takes seconds to write: the other forms, and the other files of ONNX, are slow tests.
+FORMS_NOW = ("sac, own bounds", "dqn, duelling, no numpy", "ppo, whole numbers")
+ONNX_NOW = ("sac", "ppo, whole numbers")
 
 
-def as_onnx(kind: str) -> list[pytest.MarkDecorator]:
-    return [needs_onnx] if kind in ONNX_NOW else [needs_onnx, pytest.mark.slow]
+def slow_unless(now: bool) -> list[pytest.MarkDecorator]:
+    return [] if now else [pytest.mark.slow]
 
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,))
@@ -85,8 +87,16 @@ FORMS: dict[str, Callable[[], Any]] = {
 }
 KINDS = {name: partial(shipped, name) for name in ALL} | FORMS
 CASES = [
-    *(pytest.param(kind, "torch_export", id=kind) for kind in KINDS),
-    *(pytest.param(kind, "onnx", id=f"{kind}, onnx", marks=as_onnx(kind)) for kind in KINDS),
+    *(
+        pytest.param(kind, "torch_export", id=kind, marks=slow_unless(kind in (*ALL, *FORMS_NOW)))
+        for kind in KINDS
+    ),
+    *(
+        pytest.param(
+            kind, "onnx", id=f"{kind}, onnx", marks=[needs_onnx, *slow_unless(kind in ONNX_NOW)]
+        )
+        for kind in KINDS
+    ),
 ]
 
 

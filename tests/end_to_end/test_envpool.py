@@ -22,7 +22,7 @@ def test_a_resume_is_a_truncation_and_says_so() -> None:
     process = script("resume=run")
     assert process.returncode == 0, process.stderr
     assert "environments: statistical, EnvPool cannot replay episodes" in process.stderr
-    assert process.stderr.count("\n") == 5, "nothing but our own messages"
+    assert process.stderr.count("\n") == 8, "nothing but our own messages"
     assert [line["frames"] for line in lines(Path("run"))][-1] == 160
     frames = last_state(Path("run"))["hooks"]["replay"]["frames"].tables()
     for key in ("next/done", "next/truncated"):

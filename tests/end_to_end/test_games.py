@@ -13,7 +13,7 @@ from trainers.policies.evaluate import main as evaluate
 from trainers.policies.export import export
 from trainers.policies.policies import load_policy
 
-pytest.importorskip("ale_py")
+pytest.importorskip("ale_py", reason="the extra atari is not installed")
 
 RUN = Path("run")
 SHORT = (
@@ -67,7 +67,7 @@ def test_in_a_fresh_process() -> None:
     process = script("resume=run")
     assert process.returncode == 0, process.stderr
     assert "statistical" not in process.stderr
-    assert "the replay buffer takes 0.000425 GB for 60 transitions in memory" in process.stderr
+    assert "the replay buffer takes 0.425 MB for 60 transitions in memory" in process.stderr
     assert_equal_runs(RUN, Path("straight"))
 
 

@@ -71,4 +71,4 @@ def test_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     said = capfd.readouterr()
     assert said.out == ""
     starts = [line.split()[0] for line in said.err.splitlines()]
-    assert starts[:-1] == ["sac", "ended", "best"]  # last comes how to look at it
+    assert starts[:-1] == ["sac", "the", "ended", "best"]  # last comes how to look at it

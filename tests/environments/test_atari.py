@@ -18,7 +18,7 @@ from trainers.environments.atari import MADE_WITH, AtariGame, Shrink
 from trainers.environments.envs import Envs
 from trainers.environments.single import make_env
 
-ale_py = pytest.importorskip("ale_py")
+ale_py = pytest.importorskip("ale_py", reason="the extra atari is not installed")
 gym.register_envs(ale_py)
 
 
@@ -42,7 +42,7 @@ def make() -> Iterator[Callable[..., Envs]]:
 
 
 def raw(game: str = "Pong") -> gym.Env:
-    return gym.make(f"ALE/{game}-v5", **MADE_WITH)  # type: ignore[arg-type]
+    return gym.make(f"ALE/{game}-v5", **MADE_WITH)
 
 
 # --------------------------------------------------------------------- pictures
@@ -67,13 +67,13 @@ def test_a_pixel_is_the_mean_of_its_area(size: tuple[int, int]) -> None:
 
 
 def test_it_is_opencv_s_but_for_the_rounding() -> None:
-    cv2 = pytest.importorskip("cv2")
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is no dependency, not even of development")
     env = make_env(config())
     env.reset(seed=0)
     shrink = Shrink((210, 160), (84, 84))
     for step in range(100):
         env.step(step % 6)
-        picture: Any = env.unwrapped.ale.getScreenGrayscale()  # type: ignore[attr-defined]
+        picture: Any = env.unwrapped.ale.getScreenGrayscale()
         theirs = cv2.resize(picture, (84, 84), interpolation=cv2.INTER_AREA)
         apart = np.abs(shrink(picture).astype(int) - theirs.astype(int))
         assert apart.max() <= 1

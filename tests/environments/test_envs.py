@@ -228,7 +228,7 @@ def test_a_shipped_environment_steps_and_is_replayed(name: str) -> None:
         config = TrainConfig.from_dict(plain(composer.compose([f"env={name}"]))).env
     assert config.name == name
     if config.is_game:
-        pytest.importorskip("ale_py")
+        pytest.importorskip("ale_py", reason="the extra atari is not installed")
     torch.manual_seed(0)
     envs, other = Envs(config, 2), Envs(config, 2)
     envs.reset([5, 6])

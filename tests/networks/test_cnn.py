@@ -64,7 +64,7 @@ def test_convolutions_are_orthogonal_too() -> None:
         torch.testing.assert_close(
             weight @ weight.T, gain * torch.eye(len(weight)), atol=1e-4, rtol=0
         )
-        assert not layer.bias.any()  # type: ignore[union-attr]
+        assert not layer.bias.any()
 
 
 def test_it_acts_through_torch() -> None:

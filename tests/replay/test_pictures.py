@@ -36,7 +36,7 @@ def test_observations_are_as_they_came(empty: object, num_envs: int, steps: int,
     """Across ends of games and of rollouts, lost lives, and the end of the memory, many times."""
     if num_envs * steps > size:
         pytest.skip("a rollout does not fit")
-    pictures, games = Pictures(size, empty), Games(num_envs)  # type: ignore[arg-type]
+    pictures, games = Pictures(size, empty), Games(num_envs)
     while pictures.end < 120:
         add(pictures, games.rollout(steps))
         assert_told(pictures, games)

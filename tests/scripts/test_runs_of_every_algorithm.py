@@ -60,7 +60,7 @@ def test_the_run_s_own_evaluation_can_be_repeated(name: str, which: str, run_of:
     line = (
         max(lines, key=lambda line: line["eval/episode_return"]) if which == "best" else lines[-1]
     )
-    arguments = [f"run_dir={run_dir}", f"which={which}", "episodes=3", "seed=7", "output=out.json"]
+    arguments = [f"run_dir={run_dir}", f"which={which}", "episodes=3", "seed=7", "out=out.json"]
     assert evaluate.main(arguments) == 0
     found = json.loads(Path("out.json").read_text())
     assert found["return"]["mean"] == line["eval/episode_return"]

@@ -42,7 +42,7 @@ class Games:
         return self._picture().repeat(STACK, 1, 1)
 
     def rollout(self, steps: int) -> TensorDict:
-        return torch.stack([self._step() for _ in range(steps)], 1)  # type: ignore[return-value]
+        return torch.stack([self._step() for _ in range(steps)], 1)
 
     def _step(self) -> TensorDict:
         self._steps += 1

@@ -38,11 +38,11 @@ def check_memory(
     need = size * each + (_tree_bytes(size) if config.prioritized else 0)
     where, there = _room(config.storage, device)
     if there is not None and need > there:
-        hint = f"it takes {_gb(need)} in {where}, of which {_gb(there)} are available"
+        hint = f"it takes {_size(need)} in {where}, of which {_size(there)} are available"
         allowed = f"at most {max(0, int(size * there / need)):_}"
         raise ConfigError("algo.buffer_size", size, allowed, hint)
-    left = "" if there is None else f", of which {_gb(there)} are available"
-    return f"the replay buffer takes {_gb(need)} for {size:_} transitions in {where}{left}"
+    left = "" if there is None else f", of which {_size(there)} are available"
+    return f"the replay buffer takes {_size(need)} for {size:_} transitions in {where}{left}"
 
 
 def transition_bytes(inputs: Inputs, action_spec: Any) -> int:
@@ -116,5 +116,6 @@ def _left_in(group: Path, limit: str, usage: str, cache: str) -> int | None:
     return max(0, most - used + sum(int(n) for name, n in map(str.split, lines) if name == cache))
 
 
-def _gb(number: float) -> str:
-    return f"{number / 1e9:.3g} GB"
+def _size(number: float) -> str:
+    unit, name = (1e9, "GB") if number >= 1e8 else (1e6, "MB")
+    return f"{number / unit:.3g} {name}"

@@ -18,6 +18,7 @@ from benchmarks.rows import (
     DQN,
     ENV_ID,
     ENVIRONMENTS,
+    LIMITS,
     PASSING_RETURN,
     PATIENCE,
     PPO,
@@ -211,17 +212,21 @@ def _learning(sizes: Sizes, seed: int) -> list[Job]:
         _training("learning", who, {**settings, **theirs}, measure)
         for who, theirs in defaults.items()
     ]
-    peers = partial(_times_ours, "learning", PATIENCE)
-    return [job if job.who == "ours" else replace(job, limit_s=peers) for job in jobs]
+    return [job if job.who == "ours" else replace(job, limit_s=_patience(job)) for job in jobs]
 
 
 # ------------------------------------------------------------------ what they are made of
 
 
-def _times_ours(row: str, times: float, samples: Samples) -> float | None:
-    """So many times as long as the slowest of ours took, once there is one; and the start."""
-    ours = samples.get((row, "ours"))
-    return START_S + times * max(ours) if ours else None
+def _patience(peer: Job) -> Callable[[Samples], float | None]:
+    """How long a peer is waited for, once one of ours is there: until its limits are decided."""
+    times = PATIENCE * LIMITS["learning", peer.who].most
+
+    def limit_s(samples: Samples) -> float | None:
+        ours = samples.get(("learning", "ours"))
+        return START_S + times * max(ours) if ours else None
+
+    return limit_s
 
 
 def _training(

@@ -69,7 +69,7 @@ PPO = {
 }
 GFLOP_OF_AN_UPDATE = 0.5816  # the matrix multiplications of SAC's update with these settings
 PASSING_RETURN = 4_000.0
-PATIENCE = 4.0  # times as long as we took a peer is waited for: twice the goal
+PATIENCE = 1.05  # a peer is waited for so many times as long as decides its limits
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,11 @@ class Limit:
 
     must: float | None
     goal: float | None = None
+
+    @property
+    def most(self) -> float:
+        """The one that takes longer to decide."""
+        return max(self.must or 0.0, self.goal or 0.0)
 
 
 LIMITS = {

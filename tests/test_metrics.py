@@ -67,6 +67,28 @@ def test_values_are_taken_as_they_are_now() -> None:
     assert metrics.flush() == {"x": 1.0, "y": 1.0}
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.bfloat16, torch.float64])
+def test_values_of_any_type_are_added_in_float64(dtype: torch.dtype) -> None:
+    metrics = Metrics()
+    values = torch.tensor([0, 1, 1, 1]).to(dtype)
+    metrics.add("x", values)
+    values.zero_()
+    assert metrics.flush() == {"x": 0.75}
+
+
+def test_what_waits_to_be_summed_up_is_bounded_and_part_of_the_state() -> None:
+    straight, resumed = Metrics(), Metrics()
+    for step in range(1_000):
+        value = torch.randn(30, generator=torch.Generator().manual_seed(step))
+        for metrics in (straight, resumed):
+            metrics.add("x", value, STATISTICS)
+        state = resumed.state_dict()
+        assert len(state["windows"]["x"]["waiting"]) < 5_000
+        resumed = Metrics()
+        resumed.load_state_dict(state)
+    assert straight.flush() == resumed.flush()
+
+
 def test_a_flush_starts_the_windows_anew() -> None:
     metrics = Metrics()
     metrics.line_due = True

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.arrays import as_array, as_tensor, on_host
+from trainers.arrays import Array, as_array, as_tensor, on_host
 
 STATISTICS = ("mean", "min", "max", "std")
+_MOST_WAITING = 4_096  # values: memory stays flat however rare a line is
 
 
 class _Window:
@@ -27,22 +28,31 @@ class _Window:
         self.statistics = statistics
         self.count = 0
         self.totals: dict[str, Tensor | float] = {}
+        # On the host they wait, and many are summed up at once.
+        self._waiting: list[Array] = []
+        self._num_waiting = 0
 
     def add(self, value: Tensor | float) -> None:
-        if isinstance(value, Tensor) and value.numel() == 1 and on_host(value):
-            value = value.item()
-        if isinstance(value, Tensor):
-            values = value.detach().double()
-            self.count += values.numel()
-            # On the host numpy is quicker, and there is nothing to wait for.
-            parts = self._parts(values.numpy() if on_host(values) else values)
-        else:
-            self.count += 1
-            parts = {"sum": value, "min": value, "max": value, "squares": value * value}
-        for key, part in parts.items():
-            self.totals[key] = _combine(key, self.totals[key], part) if key in self.totals else part
+        if isinstance(value, Tensor) and not on_host(value):
+            self._sum_up(value.detach().double())
+            return
+        if isinstance(value, Tensor) and value.dtype is torch.bfloat16:  # unknown to numpy
+            value = value.float()
+        values = as_array(value) if isinstance(value, Tensor) else value
+        self.wait(np.array(values, np.float64))  # a copy: the frames may still be changed
 
-    def _parts(self, values: Any) -> dict[str, Any]:
+    def wait(self, values: Array) -> None:
+        self._waiting.append(values.reshape(-1))
+        self._num_waiting += values.size
+        if self._num_waiting >= _MOST_WAITING:
+            self._sum_up(self.waiting())
+            self._waiting, self._num_waiting = [], 0
+
+    def waiting(self) -> Array:
+        return np.concatenate(self._waiting) if self._waiting else np.zeros(0)
+
+    def _sum_up(self, values: Any) -> None:
+        self.count += len(values.reshape(-1))
         parts = {"sum": values.sum()}
         if "min" in self.statistics:
             parts["min"] = values.min()
@@ -50,10 +60,13 @@ class _Window:
             parts["max"] = values.max()
         if "std" in self.statistics:
             parts["squares"] = (values * values).sum()
-        on_host = isinstance(values, np.ndarray)
-        return {key: float(part) for key, part in parts.items()} if on_host else parts
+        for key, part in parts.items():
+            part = part if isinstance(part, Tensor) else float(part)
+            self.totals[key] = _combine(key, self.totals[key], part) if key in self.totals else part
 
     def result(self, name: str) -> dict[str, float]:
+        if self._waiting:
+            self._sum_up(self.waiting())
         mean = float(self.totals["sum"]) / self.count
         line = {}
         for statistic in self.statistics:
@@ -153,6 +166,7 @@ class Metrics:
                     "statistics": list(window.statistics),
                     "count": window.count,
                     "totals": dict(window.totals),
+                    "waiting": as_tensor(window.waiting()),
                 }
                 for name, window in self._windows.items()
             },
@@ -170,6 +184,7 @@ class Metrics:
         for name, stored in state["windows"].items():
             window = self._windows[name] = _Window(tuple(stored["statistics"]))
             window.count, window.totals = stored["count"], dict(stored["totals"])
+            window.wait(as_array(as_tensor(stored["waiting"])))
         for stored in state["vectors"]:
             vector = self._vectors[tuple(stored["names"])] = _Vector()
             vector.count, vector.total = stored["count"], as_array(as_tensor(stored["total"]))

@@ -147,10 +147,9 @@ class GymCollector:
         assert observation is not None
         assert written is not None
         following, reward, terminated, truncated = self._outcome_of_step()
-        self._check_finite("observation", following)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             reward = reward.astype(np.float32)
-        self._check_finite("reward", reward)
+            self._check_finite(observation=following, reward=reward)
         self._written = None
         self.frames += self.envs.num_envs
         self._steps += 1
@@ -195,22 +194,22 @@ class GymCollector:
         if hasattr(self.policy, "begin_episodes"):
             self.policy.begin_episodes(mask)
         observation = self.envs.reset(seeds, mask)
-        self._check_finite("observation", observation)
+        with np.errstate(all="ignore"):
+            self._check_finite(observation=observation)
         return observation
 
-    def _check_finite(self, what: str, values: Array) -> None:
-        if values.dtype == np.uint8:
-            return
-        # The sum is quick, and not finite if a value is not; it may also overflow.
-        with np.errstate(all="ignore"):
-            if math.isfinite(np.add.reduce(values, None)) or np.isfinite(values).all():
-                return
-        env, *entry = np.argwhere(~np.isfinite(values))[0].tolist()
-        raise NonFiniteError(
-            f"{what}{entry or ''} of environment {env} is {values[env, *entry]} "
-            f"at frame {self.frames + self.envs.num_envs}: the frame was not stored",
-            self._evidence(env, what, values),
-        )
+    def _check_finite(self, **values: Array) -> None:
+        for what, each in values.items():
+            # The sum is quick, and not finite if a value is not; it may also overflow.
+            if each.dtype == np.uint8 or math.isfinite(np.add.reduce(each, None)):
+                continue
+            if not np.isfinite(each).all():
+                env, *entry = np.argwhere(~np.isfinite(each))[0].tolist()
+                raise NonFiniteError(
+                    f"{what}{entry or ''} of environment {env} is {each[env, *entry]} "
+                    f"at frame {self.frames + self.envs.num_envs}: the frame was not stored",
+                    self._evidence(env, what, each),
+                )
 
     def _evidence(self, env: int, what: str, values: Array) -> dict[str, Any]:
         """With the seed and the actions of the episode it can be seen again."""

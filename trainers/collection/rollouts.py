@@ -13,8 +13,9 @@ from trainers.errors import NonFiniteError
 def check_shapes(rollout: TensorDictBase) -> None:
     """``[B]`` against ``[B, 1]`` broadcasts to ``[B, B]`` without an error: refuse it here."""
     expected = (*rollout.batch_size, 1)
+    following = rollout.get("next", None)
     for key in ("reward", "done", "terminated"):
-        value = rollout.get(("next", key), None)
+        value = None if following is None else following.get(key, None)
         if value is not None and tuple(value.shape) != expected:
             raise ValueError(
                 f"('next', {key!r}) of the rollout has shape {list(value.shape)}; with batch size "

@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from trainers.arrays import as_array, as_tensor, on_host
 from trainers.loggers import Logger
 from trainers.metrics import STATISTICS
 from trainers.saving.restoring import resumed_exactly
@@ -22,7 +23,10 @@ Key = str | tuple[str, ...]
 
 def norm(values: Tensor) -> Tensor:
     """Euclidean norm of every vector in the last dimension."""
-    return torch.linalg.vector_norm(values, dim=-1)
+    if not on_host(values):
+        return torch.linalg.vector_norm(values, dim=-1)
+    array = as_array(values).astype(np.float32, copy=False)
+    return as_tensor(np.sqrt(np.add.reduce(array * array, -1)))
 
 
 class LogScalar:
@@ -119,12 +123,14 @@ class LogEpisodes:
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         steps = rollout.batch_size[-1]
-        following: Any = rollout["next"]
-        is_game = following.get("game_score", None) is not None
-        reward_key, done_key = ("game_score", "game_over") if is_game else ("reward", "done")
+        frames: Any = rollout["next"]
+        following = dict(frames.items())  # asked several times: quicker than a TensorDict
+        reward_key, done_key = "reward", "done"
+        if "game_score" in following:
+            reward_key, done_key = "game_score", "game_over"
         rewards = following[reward_key].cpu().numpy().reshape(-1, steps).astype(np.float64)
         dones = following[done_key].cpu().numpy().reshape(-1, steps)
-        successes = following.get("success", None)
+        successes = following.get("success")
         if successes is not None:
             successes = successes.reshape(-1, steps).cpu().numpy()
         restarted = self._resumed and not resumed_exactly(trainer.collector)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from trainers.arrays import as_array
+
 
 class FlatAdam(Adam):
     """Torch's fused ``Adam`` on one long vector for each parameter group.
@@ -82,11 +84,9 @@ class FlatAdam(Adam):
         states = [self.state[parameter] for parameter in parameters]
         found = getattr(self, "found_inf", None)  # torch's GradScaler's way to have a step skipped
         steps = [state["step"] for state in states]
-        if found is None:
-            torch._foreach_add_(steps, 1)  # type: ignore  # torch's own optimizers call it
-        else:
-            for step in steps:
-                step += 1 - found
+        for step in steps:
+            count = as_array(step)  # the same memory; numpy adds to it in a tenth of the time
+            count += 1 if found is None else 1 - found
         lr, (beta1, beta2), eps = settings
         torch._fused_adam_(  # type: ignore  # torch's own optimizer calls it too
             parameters,

@@ -20,6 +20,7 @@ PACKAGES = {
     "sb3": ("stable-baselines3", "torch"),
     "sbx": ("sbx-rl", "jax", "flax"),
 }
+TRAINERS = (*PACKAGES, "torchrl")
 
 
 def python_of(who: str) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from benchmarks.figures import MeasurementError, Samples, add_bound, number
 from benchmarks.jobs import PROGRAMS, Job, Sizes, jobs
@@ -17,14 +17,20 @@ from trainers import processes
 
 
 def measured(
-    groups: Sequence[str], sizes: Sizes, repeats: int, threads: int
+    groups: Sequence[str],
+    sizes: Sizes,
+    repeats: int,
+    threads: int,
+    left_out: Collection[str] = (),
 ) -> tuple[Samples, bool]:
-    """All values of all rounds, and whether anything failed."""
+    """All values of all rounds, and whether anything failed; some contestants may be left out."""
     environment = surroundings(threads)
     samples: Samples = {}
     failed = False
     for repeat in range(repeats):
         for job in jobs(groups, sizes, seed=repeat):
+            if job.who in left_out:
+                continue
             try:
                 values = run(job, environment, job.limit_s(samples))
             except MeasurementError as error:

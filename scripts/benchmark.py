@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.figures import MeasurementError
 from benchmarks.jobs import QUICK, Sizes
-from benchmarks.peers import PACKAGES, set_up, without_envpool
+from benchmarks.peers import PACKAGES, TRAINERS, set_up, without_envpool
 from benchmarks.report import conditions, keep, report
 from benchmarks.rows import DEFAULT_GROUPS, GROUPS, ROWS, TRAINED
 from benchmarks.running import measured
@@ -37,6 +37,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help=f"measure these only, of {','.join(GROUPS)}; default: all but learning, which takes "
         "hours",
     )
+    parser.add_argument(
+        "--peers",
+        type=_peers,
+        default=TRAINERS,
+        metavar="A,B",
+        help=f"of the other trainers run these only, of {','.join(TRAINERS)}",
+    )
     parser.add_argument("--repeats", type=_count, default=3, help="rounds; default: 3")
     parser.add_argument(
         "--threads",
@@ -54,11 +61,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _groups(text: str) -> tuple[str, ...]:
+    return _picked(text, GROUPS)
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    return _picked(text, TRAINERS)
+
+
+def _picked(text: str, known: Sequence[str]) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    unknown = [name for name in names if name not in GROUPS]
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise argparse.ArgumentTypeError(f"got {unknown[0]!r}, expected any of {', '.join(GROUPS)}")
-    return tuple(group for group in GROUPS if group in names)
+        raise argparse.ArgumentTypeError(f"got {unknown[0]!r}, expected any of {', '.join(known)}")
+    return tuple(each for each in known if each in names)
 
 
 def _count(text: str) -> int:
@@ -77,7 +92,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"skipped: {each}", file=sys.stderr)
     if not groups:
         return 1
-    peers = tuple(PACKAGES) if TRAINED & set(groups) else ()
+    installed = [peer for peer in arguments.peers if peer in PACKAGES]
+    peers = tuple(installed) if TRAINED & set(groups) else ()
     try:
         for peer in peers:
             set_up(peer)
@@ -89,7 +105,8 @@ def main(argv: Sequence[str]) -> int:
     if about["load"] > 0.5:
         print(f"warning: the load is {about['load']:.2f}: something else runs", file=sys.stderr)
     sizes = QUICK if arguments.quick else Sizes()
-    samples, failed = measured(groups, sizes, arguments.repeats, arguments.threads)
+    left_out = set(TRAINERS) - set(arguments.peers)
+    samples, failed = measured(groups, sizes, arguments.repeats, arguments.threads, left_out)
     print(report(samples, about))
     if not arguments.quick:
         print(f"kept in {keep(samples, about)}", file=sys.stderr)

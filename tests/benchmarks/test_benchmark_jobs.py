@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import peers
+from benchmarks import peers, running
 from benchmarks.figures import MeasurementError, MoreThan, time_to_pass
 from benchmarks.jobs import PROGRAMS, QUICK, Job, Sizes, jobs
 from benchmarks.rows import BATCHES, GROUPS, ROWS, Growth
@@ -166,6 +166,15 @@ def test_one_that_has_said_nothing_until_then_is_an_error() -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with pytest.raises(MeasurementError, match="not understood"):
         run(Job("us", command, lambda line, _: {"sac": json.loads(line)}), {}, limit_s=0.5)
+
+
+def test_contestants_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-c", "print(1)"]
+    all_of_them = [Job(who, command, lambda line, _: {"sac": 1.0}) for who in ("ours", "a", "b")]
+    monkeypatch.setattr(running, "jobs", lambda groups, sizes, seed: all_of_them)
+    samples, failed = running.measured(["sac"], Sizes(), 1, 1, left_out={"a"})
+    assert not failed
+    assert samples == {("sac", "ours"): [1.0], ("sac", "b"): [1.0]}
 
 
 def test_peers_are_waited_for_as_long_as_it_takes_to_tell() -> None:

@@ -31,11 +31,17 @@ def test_groups_come_in_their_own_order_and_learning_only_if_asked(benchmark: An
     assert benchmark.parse(["--only", "learning"]).only == ("learning",)
 
 
+def test_all_peers_run_unless_some_are_picked(benchmark: Any) -> None:
+    assert benchmark.parse([]).peers == ("sb3", "sbx", "torchrl")
+    assert benchmark.parse(["--peers", "torchrl,sb3"]).peers == ("sb3", "torchrl")
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
         (["--only", "sac,pppo"], "got 'pppo', expected any of sac, ppo1"),
         (["--only", ""], "got '', expected any of sac"),
+        (["--peers", "sbx,rllib"], "got 'rllib', expected any of sb3, sbx, torchrl"),
         (["--repeats", "0"], "got '0', expected a whole number from 1 on"),
         (["--threads", "two"], "got 'two', expected a whole number from 1 on"),
         (["--threads", "100000"], "got 100000, this machine has"),

@@ -60,6 +60,8 @@ class EpsilonGreedy(nn.Module):
         if noise is None:
             return self.policy.act(observation, None)
         random = noise[:, 0] < self.epsilon
+        if not random.any():  # mostly so, in the end
+            return self.policy.act(observation, None)
         picked = (noise[:, 1] * self.num_actions).astype(np.int64)
         if random.all():
             return picked

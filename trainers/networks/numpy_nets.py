@@ -52,6 +52,9 @@ class NumpyMLP:
         first = net[0]
         self.norm: RunningNorm | None = first if isinstance(first, RunningNorm) else None
         self._linear = [module for module in net if isinstance(module, nn.Linear)]
+        # The layers' own; less than all if some are computed, as by weight_norm. The modules'
+        # attributes take three times as long.
+        self._own = [layer._parameters for layer in self._linear]
         self._activations = [
             _ACTIVATIONS[type(module)] for module in net if type(module) in _ACTIVATIONS
         ]
@@ -75,21 +78,16 @@ class NumpyMLP:
     @property
     def parameters(self) -> list[Tensor]:
         """Weight and bias of each layer, in the order of :meth:`backward`'s gradients."""
-        own = self._own
+        own: list[Any] = [tensor for layer in self._own for tensor in layer.values()]
         if len(own) == 2 * len(self._linear):
             return own
         return [tensor for layer in self._linear for tensor in (layer.weight, layer.bias)]
 
     @property
-    def _own(self) -> list[Any]:
-        """The layers' own parameters; less than all if some are computed, as by weight_norm."""
-        # Their attributes take three times as long.
-        return [tensor for layer in self._linear for tensor in layer._parameters.values()]
-
-    @property
     def layers(self) -> list[tuple[Array, Array]]:
         """Weights ``[outputs, inputs]`` and biases, sharing the parameters' memory."""
-        addresses = [tensor.data_ptr() for tensor in self._own]
+        own: Any = self._own
+        addresses = [tensor.data_ptr() for layer in own for tensor in layer.values()]
         computed = len(addresses) < 2 * len(self._linear)
         if computed or addresses != self._addresses:  # parameters have been moved
             self._arrays = [

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import (
@@ -202,6 +203,21 @@ def test_an_older_checkpoint_can_be_named(run: Path, finished: Path) -> None:
     last, unchanged = lines(run)[-1], lines(finished)[-1]
     assert last["frames"] == unchanged["frames"] == 160
     assert last["loss/actor"] != unchanged["loss/actor"]
+
+
+def test_lines_stay_for_as_long_as_their_checkpoints(run: Path, monkeypatch: Patch) -> None:
+    """Going back to an older one is cut off before the later one is gone."""
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = (run / "metrics.jsonl").read_bytes()
+    newest, previous = names(run)
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.run.shutil.rmtree", kill)
+        assert train(f"resume=run/checkpoints/{previous}") == 75
+    assert names(run) == [newest, previous]
+    assert (run / "metrics.jsonl").read_bytes() == before
 
 
 def test_overridden_settings_count(run: Path) -> None:

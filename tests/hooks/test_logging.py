@@ -365,13 +365,16 @@ def test_the_end_writes_what_is_left_unless_the_run_goes_on(
 
 def test_an_open_line_survives_a_resume() -> None:
     class Journal(Lines):
-        restored: Any = None
+        started, stored = False, None
+
+        def start(self) -> None:
+            self.started = True
 
         def state_dict(self) -> dict[str, int]:
             return {"bytes": 7}
 
         def load_state_dict(self, state: Any) -> None:
-            self.restored = state
+            self.stored = state
 
     def opened(logger: Lines) -> tuple[Any, WriteMetrics]:
         trainer, write = clock(), WriteMetrics([logger, Lines()], interval=10)
@@ -385,7 +388,9 @@ def test_an_open_line_survives_a_resume() -> None:
     trainer, write = opened(straight)
     other = WriteMetrics([resumed, Lines()], interval=10)
     other.load_state_dict(write.state_dict())
-    assert resumed.restored == {"bytes": 7}
+    assert (resumed.stored, resumed.started) == ({"bytes": 7}, False)
+    other.start(trainer)
+    assert resumed.started
     trainer.advance(frames=6, updates=3, seconds=2.0)
     write(trainer, TensorDict())
     other(trainer, TensorDict())

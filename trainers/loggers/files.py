@@ -15,7 +15,7 @@ class GrowingFile:
 
     Attributes:
         path: where it is; its directory has to exist.
-        end: where its last whole record ends.
+        end: where its last whole record ends; the next one goes there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,6 +32,13 @@ class GrowingFile:
                 file.truncate(self.end)  # the half record of a write that failed
                 file.write(record)
             self.end += len(record)
+
+    def cut(self) -> None:
+        """Drop what stands behind the last whole record."""
+        if self.path.exists():
+            self.append(b"")
+        else:
+            self.end = 0
 
     @contextmanager
     def warn_once(self) -> Iterator[None]:

@@ -116,35 +116,34 @@ def _end(config: TrainConfig) -> int:
 def _finished(config: TrainConfig, run_dir: Path) -> str | None:
     """How a finished run ended; None if there is something left to do.
 
-    Its last line is the evaluation of its final policy, which is saved.
+    Its last line is the evaluation of its final policy, which is saved with every update made.
     """
     from trainers.hooks.checkpointing import checkpoints
+    from trainers.saving.checkpoint import CheckpointError, load_plain
 
     try:
         last: dict[str, Any] = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
-    except (OSError, IndexError, ValueError):
+        state = load_plain(checkpoints(run_dir / "checkpoints")[0])
+    except (OSError, IndexError, ValueError, CheckpointError):
         return None
-    saved = checkpoints(run_dir / "checkpoints")
-    if saved and not saved[0].name.startswith(f"{last['frames']:010d}-"):
-        return None  # killed before the last checkpoint, or there was no room for it
-    if "eval/episode_return" not in last:
+    # Killed before the last checkpoint, or between two updates; or there was no room for it.
+    saved = all(state["clock"][key] == last[key] for key in ("frames", "updates"))
+    if not saved or state["rollout"] is not None or "eval/episode_return" not in last:
         return None
     if last["frames"] >= _end(config):
         return f"{_end(config)} frames"
-    reason = _early_stop(config, saved[0]) if saved else None
+    reason = _early_stop(config, state)
     return None if reason is None else f"{last['frames']} frames, {reason}"
 
 
-def _early_stop(config: TrainConfig, checkpoint: Path) -> str | None:
-    """Why the run is over at this checkpoint by what is configured now; None if it is not."""
+def _early_stop(config: TrainConfig, state: dict[str, Any]) -> str | None:
+    """Why the run is over in this state by what is configured now; None if it is not."""
     from trainers.hooks import EarlyStop, WriteMetrics
-    from trainers.saving.checkpoint import CheckpointError, load_plain
 
-    early_stop = EarlyStop(WriteMetrics([], interval=0), config.early_stop)
-    try:
-        early_stop.load_state_dict(load_plain(checkpoint)["hooks"]["early_stop"])
-    except (CheckpointError, KeyError):  # damaged, or saved without an early stop
+    if "early_stop" not in state["hooks"]:
         return None
+    early_stop = EarlyStop(WriteMetrics([], interval=0), config.early_stop)
+    early_stop.load_state_dict(state["hooks"]["early_stop"])
     return early_stop.reason
 
 

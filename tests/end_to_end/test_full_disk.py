@@ -51,6 +51,10 @@ def test_nothing_fits_but_the_training_goes_on(capfd: Capture) -> None:
     assert "ended at frame 160" in said
     assert sorted(path.name for path in RUN.rglob("*") if path.is_dir()) == ["checkpoints"]
     assert lines(RUN)[-1]["frames"] == 160
+    # Nothing of it was saved, so there is all of it left to do.
+    assert train("resume=run") == 0
+    assert "run holds no checkpoint yet: the run starts from frame 0" in capfd.readouterr().err
+    assert names(RUN)[0] == "0000000160-0000000120"
 
 
 def test_a_directory_that_is_gone(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:

@@ -378,9 +378,12 @@ class Trainer:
         self.metrics.load_state_dict(state["metrics"])
         self.stopwatch.load_state_dict(state["stopwatch"])
         # Last: rebuilding the rest may have drawn random numbers.
-        seeding.set_random_state(state["random"])
+        missing = seeding.set_random_state(state["random"])
+        why = f"GPUs that had some are gone: {missing}" if missing else ""
+        generators = Restored("random numbers", "statistical" if missing else "exact", why)
         return [
-            *map(Restored, ("networks", "optimizers", "counters", "random numbers", "metrics")),
+            *map(Restored, ("networks", "optimizers", "counters", "metrics")),
+            generators,
             environments,
             *hooks,
             *changed(state["surroundings"], surroundings(self._device)),

@@ -65,10 +65,12 @@ def test_a_resume_tells(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Mo
     monkeypatch.setattr(restoring, "_COSTS", restoring._COSTS | {"threads": "a lot"})
     state = first.state_dict()
     state["surroundings"]["threads"] = "77"
+    state["random"]["cuda"].append(torch.zeros(16, dtype=torch.uint8))  # one more than there is
     with caplog.at_level(logging.INFO, "trainers"):
         second.load_state_dict(state)
     told = {record.getMessage(): record.levelname for record in caplog.records}
     assert told[f"threads: statistical, 77 -> {torch.get_num_threads()}: a lot"] == "WARNING"
+    assert told["random numbers: statistical, GPUs that had some are gone: 1"] == "WARNING"
     (exact,) = [each for each in told if each.startswith("restored bit for bit: networks")]
     assert told[exact] == "INFO"
     assert {each.component for each in second.restored} >= {"networks", "environments", "threads"}

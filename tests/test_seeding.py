@@ -80,11 +80,11 @@ def test_generators_of_gpus_that_are_gone_are_left_out(
 ) -> None:
     state = seeding.random_state()
     saved = [torch.tensor([7, n], dtype=torch.uint8) for n in range(2)]
-    set_: dict[int, torch.Tensor] = {}
+    restored: dict[int, torch.Tensor] = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     monkeypatch.setattr(
-        torch.cuda, "set_rng_state", lambda state, device: set_.update({device: state})
+        torch.cuda, "set_rng_state", lambda state, device: restored.update({device: state})
     )
     assert seeding.set_random_state(state | {"cuda": saved}) == max(0, 2 - there)
-    assert set_ == dict(enumerate(saved[:there]))
+    assert restored == dict(enumerate(saved[:there]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from trainers.hooks import (
     WriteMetrics,
     norm,
 )
+from trainers.loggers import JsonlLogger
 from trainers.metrics import STATISTICS
 from trainers.phases import Phase
 from trainers.updates import Epochs, UpdateRatio
@@ -396,6 +398,22 @@ def test_an_open_line_survives_a_resume() -> None:
     other(trainer, TensorDict())
     assert resumed.lines == straight.lines[-1:]
     assert resumed.lines[0]["time/frames_per_s"] == 3.0
+
+
+def test_a_log_that_has_lost_lines_is_told(tmp_path: Path) -> None:
+    before, after = (
+        WriteMetrics([JsonlLogger(tmp_path / name), Lines()], interval=10) for name in "ab"
+    )
+    trainer = clock()
+    trainer.advance(frames=10, seconds=1.0)
+    before(trainer, TensorDict())
+    state = before.state_dict()
+    before.load_state_dict(state)
+    assert before.restored == ("exact", "")
+    after.load_state_dict(state)
+    how, why = after.restored
+    assert how == "statistical"
+    assert why.startswith(f"some lines of {tmp_path / 'b'} are lost, 0 of ")
 
 
 # ------------------------------------------------------------------ parts, timings

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.disk import watch_syncs
 from support.logs import jsonl_lines, warnings
 
 from trainers.config import LoggerConfig
@@ -127,3 +128,15 @@ logger.write({"frames": 3})
 def test_only_the_jsonl_file_without_any_other(tmp_path: Path) -> None:
     (logger,) = make_loggers(LoggerConfig(), tmp_path, {})
     assert isinstance(logger, JsonlLogger)
+
+
+def test_what_a_checkpoint_counts_on_is_on_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines, and the name of their file."""
+    synced, logger = watch_syncs(monkeypatch), JsonlLogger(path)
+    assert logger.state_dict() == {"bytes": 0}
+    assert synced == []
+    logger.write({"frames": 1})
+    assert logger.state_dict() == {"bytes": 14}
+    assert synced == [path, path.parent]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.disk import watch_syncs
 from support.states import assert_same
 
 from trainers.saving import checkpoint
@@ -253,3 +254,15 @@ def test_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_name_of_a_new_directory_of_checkpoints_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = watch_syncs(monkeypatch)
+    checkpoint.save(tmp_path / "checkpoints" / "1", {"a": 1})
+    assert synced[0] == tmp_path
+    assert synced[-1] == tmp_path / "checkpoints"
+    synced.clear()
+    checkpoint.save(tmp_path / "checkpoints" / "2", {"a": 1})
+    assert tmp_path not in synced

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainers.disk import sync
+
 log = logging.getLogger("trainers")
 
 
@@ -39,6 +41,13 @@ class GrowingFile:
             self.append(b"")
         else:
             self.end = 0
+
+    def sync(self) -> None:
+        """Wait until the disk has all of it, whatever becomes of the machine."""
+        with self.warn_once():
+            if self.path.exists():
+                sync(self.path)
+                sync(self.path.parent)
 
     @contextmanager
     def warn_once(self) -> Iterator[None]:

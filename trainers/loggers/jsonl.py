@@ -35,6 +35,8 @@ class JsonlLogger:
         """Nothing is held open."""
 
     def state_dict(self) -> dict[str, int]:
+        """Where the file ends; up to there it outlives the machine, as a checkpoint does."""
+        self._file.sync()
         return {"bytes": self._file.end}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:

@@ -525,6 +525,24 @@ def test_stop_waits_for_the_end_of_an_update_off_policy() -> None:
     assert trace == ["setup", "post_collect", "pre_epoch", *UPDATE, "checkpoint", "shutdown"]
 
 
+def test_a_stop_that_comes_too_late_for_a_checkpoint_has_another() -> None:
+    trainer = make_trainer(total_frames=9)
+    saved: list[int] = []
+    trainer.register_hook(
+        "checkpoint", lambda t: saved.append(t.frames), name="save", when=lambda t: t.ending
+    )
+
+    def signal(trainer: Trainer) -> None:
+        if trainer.frames == 3:
+            trainer.stop("SIGTERM", interrupted=True)
+
+    trainer.register_hook("checkpoint", signal)
+    trainer.train()
+    assert saved == [3]
+    trainer.train()  # it stays stopped, and is saved again
+    assert saved == [3, 3]
+
+
 def test_stop_epochs_ends_the_epochs_of_this_iteration_only() -> None:
     trainer = make_trainer(total_frames=2, update_plan=Epochs(num_epochs=3, minibatches=2))
     counts: list[int] = []

@@ -98,6 +98,7 @@ class Trainer:
         self._rollout: TensorDictBase | None = None
         self._last_collector_state: dict[str, Any] | None = None
         self._end_epochs = False
+        self._end_was_seen = False
         self._captured: CapturedUpdates | None = None
         self.timetable = Timetable()
 
@@ -191,15 +192,16 @@ class Trainer:
 
     def train(self) -> None:
         """Run until ``total_frames``, ``stop_at`` or :meth:`stop`; see :class:`Stage`."""
+        self._end_was_seen = False
         with self.stopwatch.running():
             try:
                 self._fire(Stage.SETUP)
                 self._captured = self._captured_updates()
-                if self.ending:  # stopped before its first iteration: saved all the same
-                    self._fire(Stage.CHECKPOINT)
                 rollouts = iter(self.collector)
                 while not self.ending:
                     self._iterate(rollouts)
+                if not self._end_was_seen:  # stopped before an iteration, or too late in one
+                    self._checkpoint()
                 self._check_finite()
             except BaseException as error:
                 self.interrupted = True  # nothing that belongs to a run's end is done
@@ -214,13 +216,17 @@ class Trainer:
         if self._optimize():
             self._fire(Stage.POST_STEPS, self._rollout)
             self._rollout = None
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self._end_was_seen = self.ending  # by all hooks: a signal may come between them
         self._fire(Stage.CHECKPOINT)
 
     def _collect(self, rollouts: Iterator[TensorDictBase]) -> bool:
         rollout = next(rollouts, None)
         if rollout is None:
             self.stop(f"the collector ended after {self.frames} frames")
-            self._fire(Stage.CHECKPOINT)
+            self._checkpoint()
             return False
         check_shapes(rollout)
         if not hasattr(self.collector, "checks_finite"):

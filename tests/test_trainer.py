@@ -20,6 +20,7 @@ from torch.optim import SGD, Adam
 from trainers.errors import NonFiniteError
 from trainers.hooks import AnnealLR, StepLRScheduler
 from trainers.phases import Phase
+from trainers.signals import AtOnce
 from trainers.stages import Stage
 from trainers.timetable import every
 from trainers.trainer import Trainer
@@ -699,6 +700,32 @@ def test_shutdown_runs_after_an_error(error: BaseException) -> None:
     assert trace == ["setup", "post_collect", "shutdown"]
     assert collector.closed
     assert trainer.interrupted
+
+
+def test_a_second_signal_closes_the_collector_and_asks_no_hook() -> None:
+    trainer, trace = traced()
+    collector = trainer.collector
+
+    def end(trainer: Trainer, rollout: Any) -> None:
+        raise AtOnce("SIGTERM again")
+
+    trainer.register_hook("post_collect", end)
+    with pytest.raises(AtOnce):
+        trainer.train()
+    assert trace == ["setup", "post_collect"]
+    assert collector.closed
+
+
+def test_a_second_signal_to_the_hooks_of_the_end_closes_the_collector() -> None:
+    trainer = make_trainer(total_frames=1)
+
+    def wait(trainer: Trainer) -> None:
+        raise AtOnce("SIGTERM again")
+
+    trainer.register_hook("shutdown", wait)
+    with pytest.raises(AtOnce):
+        trainer.train()
+    assert trainer.collector.closed
 
 
 def test_every_shutdown_hook_runs_and_the_first_error_wins(

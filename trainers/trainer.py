@@ -26,6 +26,7 @@ from trainers.phases import Loss, Phase
 from trainers.saving import checkpoint
 from trainers.saving.finite import refuse_non_finite
 from trainers.saving.restoring import Restored, changed, copied, report, restored, surroundings
+from trainers.signals import AtOnce
 from trainers.stages import Stage
 from trainers.tensordicts import tensordict_of
 from trainers.timetable import Hook, Timetable, When
@@ -302,19 +303,31 @@ class Trainer:
         return CapturedUpdates(self) if reason is None else None
 
     def _shutdown(self, error: BaseException | None) -> None:
-        """Whatever fails on the way, every hook runs and the collector is closed."""
+        """Whatever fails on the way, every hook runs and the collector is closed.
+
+        At a second signal no hook is asked any more: some take their time.
+        """
         if error is None:
             with suppress(Exception):  # a collector that cannot be saved can still be closed
                 self._last_collector_state = self._collector_state()
-        failure = self.timetable.shut_down(self)
+        failure: Exception | None = None
         try:
-            getattr(self.collector, "shutdown", lambda: None)()
-        except Exception as closing:
-            logger.exception("the collector failed at shutdown")
-            failure = failure or closing
+            if not isinstance(error, AtOnce):
+                failure = self.timetable.shut_down(self)
+        finally:
+            closing = self._close_collector()
+        failure = failure or closing
         if error is None and failure is not None:
             self.interrupted = True
             raise failure
+
+    def _close_collector(self) -> Exception | None:
+        try:
+            getattr(self.collector, "shutdown", lambda: None)()
+        except Exception as failure:
+            logger.exception("the collector failed at shutdown")
+            return failure
+        return None
 
     # ------------------------------------------------------------------ state
 

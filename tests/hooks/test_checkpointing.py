@@ -66,6 +66,25 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path, caplog: pytest.LogCapt
     assert "NO CHECKPOINT at frame 4: No space left on device" in caplog.text
 
 
+def test_what_killed_processes_left_is_cleared_away_before_there_is_a_new_one(
+    tmp_path: Path,
+) -> None:
+    """The disk may be full of it."""
+    trainer, hook = stub(), Checkpoint(tmp_path)
+    (tmp_path / ".0000000009-0000000009.partial").mkdir()
+    seen: list[list[Path]] = []
+    save = trainer.save
+
+    def look_and_save(path: Path, previous: Path | None) -> None:
+        seen.append(list(tmp_path.iterdir()))
+        save(path, previous)
+
+    trainer.save = look_and_save
+    hook(trainer)
+    assert seen == [[]]
+    assert len(trainer.saved) == 1
+
+
 def test_the_newest_that_verifies_is_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -34,14 +34,15 @@ class Checkpoint:
         begin = time.perf_counter()
         with trainer.stopwatch.paused():
             try:
+                for killed in self.directory.glob(".*.partial"):  # they may be what fills the disk
+                    shutil.rmtree(killed, ignore_errors=True)
                 trainer.save(target, previous=next(iter(checkpoints(self.directory)), None))
             except OSError as error:
                 self.failed = True
                 logger.error("NO CHECKPOINT at frame %d: %s", trainer.frames, error)
                 return
             self.failed = False
-            killed = self.directory.glob(".*.partial")  # what a killed process left half written
-            for old in [*checkpoints(self.directory)[self.keep :], *killed]:
+            for old in checkpoints(self.directory)[self.keep :]:
                 shutil.rmtree(old, ignore_errors=True)
         trainer.metrics.add("time/checkpoint_s", time.perf_counter() - begin)
 

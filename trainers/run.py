@@ -148,43 +148,51 @@ def _early_stop(config: TrainConfig, state: dict[str, Any]) -> str | None:
 
 
 def _resume(built: Built, source: Path, run_dir: Path) -> None:
-    from trainers.hooks.checkpointing import checkpoints, newest_valid
+    from trainers.hooks.checkpointing import checkpoints, load_first
 
-    trainer = built.trainer
     directory = run_dir / "checkpoints"
-    checkpoint = newest_valid(directory) if source == run_dir else source
-    if checkpoint is None and checkpoints(directory):
-        allowed = "a run with an intact checkpoint"
-        hint = "all of its checkpoints are damaged, see above; to start anew, take another run_dir"
-        raise ConfigError("resume", str(source), allowed, hint)
-    if checkpoint is None:
+    candidates = checkpoints(directory) if source == run_dir else [source]
+    found = load_first(candidates)
+    if found is not None:
+        _load(built, *found)
+        for later in checkpoints(directory):
+            if later.name > found[0].name:
+                _pass_over(later, damaged=source == run_dir)
+    elif candidates:
+        damaged = "all of its checkpoints are damaged" if source == run_dir else "it is damaged"
+        hint = f"{damaged}, see above; to start anew, take another run_dir"
+        raise ConfigError("resume", str(source), "an intact checkpoint", hint)
+    else:
         logger.warning("%s holds no checkpoint yet: the run starts from frame 0", run_dir)
         for stale in (run_dir / "metrics.jsonl", *(run_dir / "tensorboard").glob("*")):
             stale.unlink(missing_ok=True)
-    else:
-        try:
-            with built.keeping_settings():
-                trainer.load(checkpoint)
-        except Exception as error:
-            logger.debug("%s cannot be loaded", checkpoint, exc_info=True)
-            raise ConfigError(
-                "resume",
-                str(checkpoint),
-                "an intact checkpoint of the networks and hooks that are configured",
-                innermost_reason(error),
-            ) from error
-        logger.info(
-            "resumed from %s: frame %d, update %d", checkpoint, trainer.frames, trainer.updates
-        )
-    for later in checkpoints(directory):
-        if checkpoint is None or later.name > checkpoint.name:
-            # The frames will be gone through again.
-            logger.warning("%s is passed over: the run goes on from before it", later)
-            if source == run_dir:  # damaged, or perhaps only not to be read just now
-                shutil.rmtree(later.with_name(f"damaged-{later.name}"), ignore_errors=True)
-                later.rename(later.with_name(f"damaged-{later.name}"))
-            else:  # of the run as it went before
-                shutil.rmtree(later)
+
+
+def _load(built: Built, checkpoint: Path, state: dict[str, Any]) -> None:
+    trainer = built.trainer
+    try:
+        with built.keeping_settings():
+            trainer.load_state_dict(state)
+    except Exception as error:
+        logger.debug("%s cannot be loaded", checkpoint, exc_info=True)
+        raise ConfigError(
+            "resume",
+            str(checkpoint),
+            "an intact checkpoint of the networks and hooks that are configured",
+            innermost_reason(error),
+        ) from error
+    logger.info("resumed from %s: frame %d, update %d", checkpoint, trainer.frames, trainer.updates)
+
+
+def _pass_over(later: Path, damaged: bool) -> None:
+    """A checkpoint of frames that will be gone through again."""
+    logger.warning("%s is passed over: the run goes on from before it", later)
+    if damaged:  # or perhaps only not to be read just now
+        aside = later.with_name(f"damaged-{later.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        later.rename(aside)
+    else:  # of the run as it went before
+        shutil.rmtree(later)
 
 
 def _note_changes(config: TrainConfig, stored: Path) -> None:

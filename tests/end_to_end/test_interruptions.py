@@ -26,6 +26,8 @@ from running import (
 )
 from support.states import loss_of
 
+from trainers.saving import checkpoint
+
 RUN = Path("run")
 SIGNALLED = ("plugins=[my_plugin]", "hooks=[signal]")
 GO_ON = ("resume=run", "plugins=[my_plugin]", "hooks=[]")
@@ -127,6 +129,21 @@ def test_a_finished_run_says_so(how: tuple[str, ...], run: Path, capfd: Capture)
     assert train(*how) == 0
     assert "run is finished: 160 frames" in capfd.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_resume_reads_its_checkpoint_once(run: Path, monkeypatch: Patch) -> None:
+    verified: list[str] = []
+    verify = checkpoint._verified
+
+    def counted(path: Path, only: str | None = None) -> Any:
+        if only is None:
+            verified.append(path.name)
+        return verify(path, only)
+
+    newest = names(run)[0]
+    monkeypatch.setattr(checkpoint, "_verified", counted)
+    assert train("resume=run", "total_frames=170") == 0
+    assert verified == [newest]
 
 
 def test_a_finished_run_can_be_made_longer(run: Path) -> None:

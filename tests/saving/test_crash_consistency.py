@@ -123,7 +123,7 @@ def test_between_any_two_system_calls(tmp_path: Path) -> None:
             break
         # All that is there by its name is whole, but for an old one that was being removed.
         for path in checkpoints(place)[: 2 if third else 1]:
-            checkpoint.verify(path)
+            checkpoint.load(path)
         # And the next save clears up.
         saved(place, 4)
         assert_intact(newest_valid(place), 4)
@@ -144,7 +144,7 @@ def test_a_disk_that_refuses_any_one_call(tmp_path: Path) -> None:
         assert code in (0, 1), f"at call {refusals + 1}"
         assert_intact(newest_valid(place), 4)
         for path in checkpoints(place)[:2]:
-            checkpoint.verify(path)
+            checkpoint.load(path)
         if code == 0:
             break
         refusals += 1
@@ -159,7 +159,7 @@ def save_twice(place: Path) -> None:
     failed = hook.failed
     for path in checkpoints(place):
         if failed and path.name.startswith("0000000003"):  # its directory could not be synced
-            checkpoint.verify(path)
+            checkpoint.load(path)
     hook(Run(4))
     if hook.failed and failed:
         os._exit(6)

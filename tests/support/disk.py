@@ -1,11 +1,15 @@
-"""What is waited for until the disk has it."""
+"""What is on the disk: waited for until it is, or made what it should not be."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+import torch
+
+from trainers.saving import checkpoint
 
 
 def watch_syncs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -19,3 +23,13 @@ def watch_syncs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(os, "fsync", watched)
     return synced
+
+
+def save_and_forge(path: Path, name: str, content: bytes) -> None:
+    """A checkpoint with other content in a file than it was saved with; its manifest is right."""
+    checkpoint.save(path, {"a": torch.ones(1)})
+    (path / name).write_bytes(content)
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    files[name] = checkpoint._fingerprint(path / name)
+    manifest = {"files": files, "sha256": checkpoint._hash_of(files)}
+    (path / "manifest.json").write_text(json.dumps(manifest))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from trainers.saving.checkpoint import CheckpointError, verify
+from trainers.saving.checkpoint import CheckpointError, load
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
@@ -55,11 +57,19 @@ def checkpoints(directory: Path) -> list[Path]:
 
 
 def newest_valid(directory: Path) -> Path | None:
-    """The newest checkpoint that verifies; damaged ones are named and passed over."""
-    for path in checkpoints(directory):
+    """The newest checkpoint that can be loaded; see :func:`load_first`."""
+    found = load_first(checkpoints(directory))
+    return None if found is None else found[0]
+
+
+def load_first(paths: Iterable[Path]) -> tuple[Path, dict[str, Any]] | None:
+    """The first of the checkpoints ``paths`` that can be loaded, and its state.
+
+    Damaged ones are named and passed over.
+    """
+    for path in paths:
         try:
-            verify(path)
-            return path
+            return path, load(path)
         except CheckpointError as error:
             logger.warning("skipping a damaged checkpoint: %s", error)
     return None

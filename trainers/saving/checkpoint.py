@@ -124,18 +124,6 @@ def load_plain(path: str | Path) -> dict[str, Any]:
         return _state(path)
 
 
-def verify(path: str | Path) -> None:
-    """Check a checkpoint directory without reading its tensors into memory.
-
-    Raises:
-        CheckpointError: as :func:`load`.
-    """
-    path = Path(path)
-    with _reading(path):
-        _verified(path)
-        _state(path)
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:

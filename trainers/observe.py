@@ -70,6 +70,7 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     _measure(trainer, config.log, warm_up, clipped)
     if config.env.atari is not None:
         on(Stage.POST_STEPS, LogSimulatorFrames(config.env.atari.frame_skip))
+    on(Stage.SETUP, evaluate.start)
     on(Stage.POST_STEPS, evaluate, when=every(config.eval.interval))
     on(Stage.SHUTDOWN, evaluate.final)
     if config.eval.video:

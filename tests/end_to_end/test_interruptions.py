@@ -222,6 +222,14 @@ def test_an_older_checkpoint_can_be_named(run: Path, finished: Path) -> None:
     assert last["loss/actor"] != unchanged["loss/actor"]
 
 
+def test_a_best_policy_of_later_frames_is_none_of_the_run_any_more(run: Path) -> None:
+    shutil.rmtree(run / "best")
+    checkpoint.save(run / "best", {"policy": {}, "frames": 150, "eval/episode_return": 0.0})
+    _, previous = names(run)
+    assert train(f"resume=run/checkpoints/{previous}", "stop_at=130", "eval.interval=0") == 0
+    assert not (run / "best").exists()
+
+
 def test_lines_stay_for_as_long_as_their_checkpoints(run: Path, monkeypatch: Patch) -> None:
     """Going back to an older one is cut off before the later one is gone."""
 

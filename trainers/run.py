@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from trainers.config.resume import changes
 from trainers.config.run_dir import CONFIG_FILE
 from trainers.errors import NonFiniteError, innermost_reason
 from trainers.plugins import load_plugins
+from trainers.run_log import logging_to
 from trainers.signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         return FINISHED
     built = build(config)
     run_dir.mkdir(parents=True, exist_ok=True)
-    with _logging_to(run_dir / "train.log"):
+    with logging_to(run_dir / "train.log"):
         try:
             checkpoint = observe(built, config, run_dir)
         except ValueError as error:
@@ -66,9 +66,8 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         trainer = built.trainer
         if resume_from is not None:
             _resume(built, resume_from, run_dir)
-            _note_changes(config, run_dir / CONFIG_FILE)
         # Only now: a resume that failed leaves the configuration it could not follow as it was.
-        save_config(config, run_dir / CONFIG_FILE)
+        _write_down(config, run_dir / CONFIG_FILE)
         logger.info(_greeting(config, run_dir, trainer))
         if built.memory:
             logger.info(built.memory)
@@ -195,11 +194,24 @@ def _pass_over(later: Path, damaged: bool) -> None:
         shutil.rmtree(later)
 
 
-def _note_changes(config: TrainConfig, stored: Path) -> None:
-    """Into the log: the terminal has shown it."""
-    if stored.is_file():
-        for change in changes(load_config(stored), config):
+def _write_down(config: TrainConfig, path: Path) -> None:
+    """The configuration, where it is another one than is there; a run that goes on can do without.
+
+    The terminal has shown what this command changes.
+    """
+    if path.is_file():
+        stored = load_config(path)
+        for change in changes(stored, config):
             logger.debug("changed by this command: %s", change)
+        if config == stored:
+            return
+    try:
+        save_config(config, path)
+    except OSError as error:
+        if not path.is_file():
+            allowed = "a directory that can be written to"
+            raise ConfigError("run_dir", str(path.parent), allowed, str(error)) from error
+        logger.warning("%s stays as it was, give what you change again: %s", path, error)
 
 
 def _keep_evidence(error: NonFiniteError, trainer: Trainer, run_dir: Path) -> None:
@@ -262,35 +274,3 @@ def _achieved(best: Path) -> str:
     except CheckpointError:
         return ""
     return f" (return {state['eval/episode_return']:.6g} at frame {state['frames']})"
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Messages to stderr; with time, level and tracebacks to the run's log as well.
-
-    Warnings of libraries go to the log only: Gymnasium makes one of a failed worker's traceback.
-    """
-    warnings = logging.getLogger("py.warnings")
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setLevel(logging.INFO)
-    handlers: list[tuple[logging.Logger, logging.Handler]] = [(logger, terminal)]
-    try:
-        file = logging.FileHandler(path, delay=True)  # no file before there is a message
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        handlers += [(logger, file), (warnings, file)]
-    except OSError as error:
-        print(f"cannot write {path}: {error}", file=sys.stderr)
-    logger.setLevel(logging.DEBUG)
-    logging.captureWarnings(len(handlers) > 1)
-    # A library may have set up the root logger, which would say everything a second time.
-    logger.propagate = warnings.propagate = False
-    for source, handler in handlers:
-        source.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.propagate = warnings.propagate = True
-        logging.captureWarnings(False)
-        for source, handler in handlers:
-            source.removeHandler(handler)
-            handler.close()

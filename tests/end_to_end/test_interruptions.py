@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from running import (
 )
 from support.states import loss_of
 
+from trainers.config import load_config
 from trainers.saving import checkpoint
 
 RUN = Path("run")
@@ -121,6 +123,60 @@ def test_a_signal_that_arrives_twice_is_one(monkeypatch: Patch) -> None:
     monkeypatch.setenv("PAUSE", "0.1")
     assert train(*TINY, "plugins=[my_plugin]", "hooks=[insist]", "run_dir=run") == 75
     assert names(RUN)[0].startswith("0000000110")
+
+
+def signal_in_a_save(patch: Patch, *pauses: float) -> None:
+    """SIGTERM after each of these pauses, while the checkpoint of frame 64 is being written."""
+    write = checkpoint._write
+
+    def signalled(path: Path, content: bytes) -> Any:
+        if path.parent.name.startswith(".0000000064-") and path.name == "state.json":
+            for pause in pauses:
+                time.sleep(pause)
+                os.kill(os.getpid(), signal.SIGTERM)
+        return write(path, content)
+
+    patch.setattr(checkpoint, "_write", signalled)
+
+
+def test_a_signal_during_a_save_lets_it_finish(monkeypatch: Patch, finished: Path) -> None:
+    signal_in_a_save(monkeypatch, 0.0)
+    assert train(*TINY, "run_dir=run") == 75
+    assert last_state(RUN)["clock"]["frames"] == 64
+    assert train("resume=run") == 0
+    assert_equal_runs(RUN, finished)
+
+
+def test_a_second_signal_during_a_save_leaves_the_one_before(
+    monkeypatch: Patch, capfd: Capture, finished: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        signal_in_a_save(patch, 0.0, 1.1)
+        assert train(*TINY, "run_dir=run") == 1
+    assert "SIGTERM again: ended at once; resume=run goes on from" in capfd.readouterr().err
+    assert [path.name for path in (RUN / "checkpoints").iterdir()] == ["0000000000-0000000000"]
+    assert train("resume=run") == 0
+    assert_equal_runs(RUN, finished)
+
+
+def test_two_processes_do_not_write_into_one_run(capfd: Capture) -> None:
+    holder = multiprocessing.get_context("fork").Process(
+        target=train, args=(*TINY, "run_dir=run", "total_frames=1_000_000", "eval.interval=0")
+    )
+    holder.start()
+    try:
+        wait_for(RUN / "metrics.jsonl")
+        for other in (("resume=run",), (*TINY, "resume=auto", "run_dir=run")):
+            assert train(*other, "total_frames=1_000_000", "algo.lr=1", "resume_override=true") == 2
+            assert "another process is training in it" in capfd.readouterr().err
+        assert holder.is_alive()
+    finally:
+        holder.kill()
+        holder.join()
+    assert load_config(RUN / "config.yaml").algo.lr != 1
+    assert "resumed from" not in (RUN / "train.log").read_text()
+    assert train("resume=run", "stop_at=1") == 0  # a lock dies with its owner
+    assert "resumed from" in (RUN / "train.log").read_text()
 
 
 @pytest.mark.parametrize("how", [("resume=run",), ("resume=auto", "run_dir=run")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
@@ -36,6 +37,20 @@ def test_the_surroundings_are_what_numbers_depend_on() -> None:
     assert found["torch"].startswith(torch.__version__.split("+")[0])
     assert {"python", "torchrl", "tensordict", "numpy", "gymnasium", "cpu"} <= found.keys()
     assert all(isinstance(value, str) and value for value in found.values())
+
+
+@pytest.mark.parametrize("package", ["mujoco", "envpool", "ale-py", "Box2D"])
+def test_simulators_are_among_them_where_they_are_installed(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(name: str) -> str:
+        if name != package:
+            raise metadata.PackageNotFoundError(name)
+        return "7.8"
+
+    monkeypatch.setattr(metadata, "version", installed)
+    versions = restoring._versions.__wrapped__()  # which are looked up once
+    assert {name: versions[name] for name in versions if name != "python"} == {package: "7.8"}
 
 
 def test_each_change_is_told_with_its_cost() -> None:

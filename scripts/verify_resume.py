@@ -57,6 +57,9 @@ def main() -> int:
             return 1
         for number, where in enumerate(struck, start=1):
             print(f"kill {number}: {where}")
+        if len(struck) < arguments.kills:
+            fewer = f"only {len(struck)} of {arguments.kills} kills struck"
+            print(f"{fewer}: the run was at its end before the others, let it train for longer")
         return _compare(place / "straight", place / "killed", len(struck))
 
 

@@ -72,3 +72,19 @@ def test_every_episode_has_its_own_seed() -> None:
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**32 for seed in seeds)
     assert seeds[0] == seeding.episode_seed(0, 0, 0)
+
+
+@pytest.mark.parametrize("there", [0, 1, 3])
+def test_generators_of_gpus_that_are_gone_are_left_out(
+    there: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = seeding.random_state()
+    saved = [torch.tensor([7, n], dtype=torch.uint8) for n in range(2)]
+    restored: dict[int, torch.Tensor] = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: restored.update({device: state})
+    )
+    assert seeding.set_random_state(state | {"cuda": saved}) == max(0, 2 - there)
+    assert restored == dict(enumerate(saved[:there]))

@@ -12,7 +12,7 @@ import pytest
 from support.doubles import make_trainer
 
 from trainers import processes, signals
-from trainers.signals import stop_on_signals
+from trainers.signals import AtOnce, stop_on_signals
 
 
 def send(number: int) -> None:
@@ -39,7 +39,7 @@ def test_a_later_one_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "SAME_SIGNAL_SECONDS", 0.0)
     with stop_on_signals(make_trainer()):
         send(signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt, match="SIGINT again"):
+        with pytest.raises(AtOnce, match="SIGINT again"):
             send(signal.SIGINT)
 
 

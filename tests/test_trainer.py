@@ -20,6 +20,7 @@ from torch.optim import SGD, Adam
 from trainers.errors import NonFiniteError
 from trainers.hooks import AnnealLR, StepLRScheduler
 from trainers.phases import Phase
+from trainers.signals import AtOnce
 from trainers.stages import Stage
 from trainers.timetable import every
 from trainers.trainer import Trainer
@@ -525,6 +526,24 @@ def test_stop_waits_for_the_end_of_an_update_off_policy() -> None:
     assert trace == ["setup", "post_collect", "pre_epoch", *UPDATE, "checkpoint", "shutdown"]
 
 
+def test_a_stop_that_comes_too_late_for_a_checkpoint_has_another() -> None:
+    trainer = make_trainer(total_frames=9)
+    saved: list[int] = []
+    trainer.register_hook(
+        "checkpoint", lambda t: saved.append(t.frames), name="save", when=lambda t: t.ending
+    )
+
+    def signal(trainer: Trainer) -> None:
+        if trainer.frames == 3:
+            trainer.stop("SIGTERM", interrupted=True)
+
+    trainer.register_hook("checkpoint", signal)
+    trainer.train()
+    assert saved == [3]
+    trainer.train()  # it stays stopped, and is saved again
+    assert saved == [3, 3]
+
+
 def test_stop_epochs_ends_the_epochs_of_this_iteration_only() -> None:
     trainer = make_trainer(total_frames=2, update_plan=Epochs(num_epochs=3, minibatches=2))
     counts: list[int] = []
@@ -681,6 +700,32 @@ def test_shutdown_runs_after_an_error(error: BaseException) -> None:
     assert trace == ["setup", "post_collect", "shutdown"]
     assert collector.closed
     assert trainer.interrupted
+
+
+def test_a_second_signal_closes_the_collector_and_asks_no_hook() -> None:
+    trainer, trace = traced()
+    collector = trainer.collector
+
+    def end(trainer: Trainer, rollout: Any) -> None:
+        raise AtOnce("SIGTERM again")
+
+    trainer.register_hook("post_collect", end)
+    with pytest.raises(AtOnce):
+        trainer.train()
+    assert trace == ["setup", "post_collect"]
+    assert collector.closed
+
+
+def test_a_second_signal_to_the_hooks_of_the_end_closes_the_collector() -> None:
+    trainer = make_trainer(total_frames=1)
+
+    def wait(trainer: Trainer) -> None:
+        raise AtOnce("SIGTERM again")
+
+    trainer.register_hook("shutdown", wait)
+    with pytest.raises(AtOnce):
+        trainer.train()
+    assert trainer.collector.closed
 
 
 def test_every_shutdown_hook_runs_and_the_first_error_wins(

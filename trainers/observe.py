@@ -60,6 +60,7 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     save_due = every(config.checkpoint.interval)
 
     on = trainer.register_hook
+    on(Stage.SETUP, writer.start)
     # The first one at frame 0: a run that dies early can be resumed as well.
     on(Stage.SETUP, save, when=lambda t: t.frames == 0 and config.checkpoint.interval > 0)
     on(Stage.CHECKPOINT, save, when=lambda t: t.ending or save_due(t))
@@ -69,6 +70,7 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
     _measure(trainer, config.log, warm_up, clipped)
     if config.env.atari is not None:
         on(Stage.POST_STEPS, LogSimulatorFrames(config.env.atari.frame_skip))
+    on(Stage.SETUP, evaluate.start)
     on(Stage.POST_STEPS, evaluate, when=every(config.eval.interval))
     on(Stage.SHUTDOWN, evaluate.final)
     if config.eval.video:

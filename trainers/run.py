@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from trainers.config.resume import changes
 from trainers.config.run_dir import CONFIG_FILE
 from trainers.errors import NonFiniteError, innermost_reason
 from trainers.plugins import load_plugins
+from trainers.run_log import logging_to
 from trainers.signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         return FINISHED
     built = build(config)
     run_dir.mkdir(parents=True, exist_ok=True)
-    with _logging_to(run_dir / "train.log"):
+    with logging_to(run_dir / "train.log"):
         try:
             checkpoint = observe(built, config, run_dir)
         except ValueError as error:
@@ -66,9 +66,8 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         trainer = built.trainer
         if resume_from is not None:
             _resume(built, resume_from, run_dir)
-            _note_changes(config, run_dir / CONFIG_FILE)
         # Only now: a resume that failed leaves the configuration it could not follow as it was.
-        save_config(config, run_dir / CONFIG_FILE)
+        _write_down(config, run_dir / CONFIG_FILE)
         logger.info(_greeting(config, run_dir, trainer))
         if built.memory:
             logger.info(built.memory)
@@ -116,83 +115,103 @@ def _end(config: TrainConfig) -> int:
 def _finished(config: TrainConfig, run_dir: Path) -> str | None:
     """How a finished run ended; None if there is something left to do.
 
-    Its last line is the evaluation of its final policy, which is saved.
+    Its last line is the evaluation of its final policy, which is saved with every update made.
     """
     from trainers.hooks.checkpointing import checkpoints
+    from trainers.saving.checkpoint import CheckpointError, load_plain
 
     try:
         last: dict[str, Any] = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
-    except (OSError, IndexError, ValueError):
+        state = load_plain(checkpoints(run_dir / "checkpoints")[0])
+    except (OSError, IndexError, ValueError, CheckpointError):
         return None
-    saved = checkpoints(run_dir / "checkpoints")
-    if saved and not saved[0].name.startswith(f"{last['frames']:010d}-"):
-        return None  # killed before the last checkpoint, or there was no room for it
-    if "eval/episode_return" not in last:
+    # Killed before the last checkpoint, or between two updates; or there was no room for it.
+    saved = all(state["clock"][key] == last[key] for key in ("frames", "updates"))
+    if not saved or state["rollout"] is not None or "eval/episode_return" not in last:
         return None
     if last["frames"] >= _end(config):
         return f"{_end(config)} frames"
-    reason = _early_stop(config, saved[0]) if saved else None
+    reason = _early_stop(config, state)
     return None if reason is None else f"{last['frames']} frames, {reason}"
 
 
-def _early_stop(config: TrainConfig, checkpoint: Path) -> str | None:
-    """Why the run is over at this checkpoint by what is configured now; None if it is not."""
+def _early_stop(config: TrainConfig, state: dict[str, Any]) -> str | None:
+    """Why the run is over in this state by what is configured now; None if it is not."""
     from trainers.hooks import EarlyStop, WriteMetrics
-    from trainers.saving.checkpoint import CheckpointError, load_plain
 
-    early_stop = EarlyStop(WriteMetrics([], interval=0), config.early_stop)
-    try:
-        early_stop.load_state_dict(load_plain(checkpoint)["hooks"]["early_stop"])
-    except (CheckpointError, KeyError):  # damaged, or saved without an early stop
+    if "early_stop" not in state["hooks"]:
         return None
+    early_stop = EarlyStop(WriteMetrics([], interval=0), config.early_stop)
+    early_stop.load_state_dict(state["hooks"]["early_stop"])
     return early_stop.reason
 
 
 def _resume(built: Built, source: Path, run_dir: Path) -> None:
-    from trainers.hooks.checkpointing import checkpoints, newest_valid
+    from trainers.hooks.checkpointing import checkpoints, load_first
 
-    trainer = built.trainer
     directory = run_dir / "checkpoints"
-    checkpoint = newest_valid(directory) if source == run_dir else source
-    if checkpoint is None and checkpoints(directory):
-        allowed = "a run with an intact checkpoint"
-        hint = "all of its checkpoints are damaged, see above; to start anew, take another run_dir"
-        raise ConfigError("resume", str(source), allowed, hint)
-    if checkpoint is None:
+    candidates = checkpoints(directory) if source == run_dir else [source]
+    found = load_first(candidates)
+    if found is not None:
+        _load(built, *found)
+        for later in checkpoints(directory):
+            if later.name > found[0].name:
+                _pass_over(later, damaged=source == run_dir)
+    elif candidates:
+        damaged = "all of its checkpoints are damaged" if source == run_dir else "it is damaged"
+        hint = f"{damaged}, see above; to start anew, take another run_dir"
+        raise ConfigError("resume", str(source), "an intact checkpoint", hint)
+    else:
         logger.warning("%s holds no checkpoint yet: the run starts from frame 0", run_dir)
         for stale in (run_dir / "metrics.jsonl", *(run_dir / "tensorboard").glob("*")):
             stale.unlink(missing_ok=True)
-    else:
-        try:
-            with built.keeping_settings():
-                trainer.load(checkpoint)
-        except Exception as error:
-            logger.debug("%s cannot be loaded", checkpoint, exc_info=True)
-            raise ConfigError(
-                "resume",
-                str(checkpoint),
-                "an intact checkpoint of the networks and hooks that are configured",
-                innermost_reason(error),
-            ) from error
-        logger.info(
-            "resumed from %s: frame %d, update %d", checkpoint, trainer.frames, trainer.updates
-        )
-    for later in checkpoints(directory):
-        if checkpoint is None or later.name > checkpoint.name:
-            # The frames will be gone through again.
-            logger.warning("%s is passed over: the run goes on from before it", later)
-            if source == run_dir:  # damaged, or perhaps only not to be read just now
-                shutil.rmtree(later.with_name(f"damaged-{later.name}"), ignore_errors=True)
-                later.rename(later.with_name(f"damaged-{later.name}"))
-            else:  # of the run as it went before
-                shutil.rmtree(later)
 
 
-def _note_changes(config: TrainConfig, stored: Path) -> None:
-    """Into the log: the terminal has shown it."""
-    if stored.is_file():
-        for change in changes(load_config(stored), config):
+def _load(built: Built, checkpoint: Path, state: dict[str, Any]) -> None:
+    trainer = built.trainer
+    try:
+        with built.keeping_settings():
+            trainer.load_state_dict(state)
+    except Exception as error:
+        logger.debug("%s cannot be loaded", checkpoint, exc_info=True)
+        raise ConfigError(
+            "resume",
+            str(checkpoint),
+            "an intact checkpoint of the networks and hooks that are configured",
+            innermost_reason(error),
+        ) from error
+    logger.info("resumed from %s: frame %d, update %d", checkpoint, trainer.frames, trainer.updates)
+
+
+def _pass_over(later: Path, damaged: bool) -> None:
+    """A checkpoint of frames that will be gone through again."""
+    logger.warning("%s is passed over: the run goes on from before it", later)
+    if damaged:  # or perhaps only not to be read just now
+        aside = later.with_name(f"damaged-{later.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        later.rename(aside)
+    else:  # of the run as it went before
+        shutil.rmtree(later)
+
+
+def _write_down(config: TrainConfig, path: Path) -> None:
+    """The configuration, where it is another one than is there; a run that goes on can do without.
+
+    The terminal has shown what this command changes.
+    """
+    if path.is_file():
+        stored = load_config(path)
+        for change in changes(stored, config):
             logger.debug("changed by this command: %s", change)
+        if config == stored:
+            return
+    try:
+        save_config(config, path)
+    except OSError as error:
+        if not path.is_file():
+            allowed = "a directory that can be written to"
+            raise ConfigError("run_dir", str(path.parent), allowed, str(error)) from error
+        logger.warning("%s stays as it was, give what you change again: %s", path, error)
 
 
 def _keep_evidence(error: NonFiniteError, trainer: Trainer, run_dir: Path) -> None:
@@ -255,35 +274,3 @@ def _achieved(best: Path) -> str:
     except CheckpointError:
         return ""
     return f" (return {state['eval/episode_return']:.6g} at frame {state['frames']})"
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Messages to stderr; with time, level and tracebacks to the run's log as well.
-
-    Warnings of libraries go to the log only: Gymnasium makes one of a failed worker's traceback.
-    """
-    warnings = logging.getLogger("py.warnings")
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setLevel(logging.INFO)
-    handlers: list[tuple[logging.Logger, logging.Handler]] = [(logger, terminal)]
-    try:
-        file = logging.FileHandler(path, delay=True)  # no file before there is a message
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        handlers += [(logger, file), (warnings, file)]
-    except OSError as error:
-        print(f"cannot write {path}: {error}", file=sys.stderr)
-    logger.setLevel(logging.DEBUG)
-    logging.captureWarnings(len(handlers) > 1)
-    # A library may have set up the root logger, which would say everything a second time.
-    logger.propagate = warnings.propagate = False
-    for source, handler in handlers:
-        source.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.propagate = warnings.propagate = True
-        logging.captureWarnings(False)
-        for source, handler in handlers:
-            source.removeHandler(handler)
-            handler.close()

@@ -45,8 +45,8 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Restore :func:`random_state`."""
+def set_random_state(state: dict[str, Any]) -> int:
+    """Restore :func:`random_state`; returns for how many generators of GPUs there is no GPU."""
     python, numpy_ = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["words"]), python["gauss"]))
     keys = numpy_["keys"].numpy().astype(np.uint32)
@@ -54,8 +54,10 @@ def set_random_state(state: dict[str, Any]) -> None:
         (numpy_["name"], keys, numpy_["position"], numpy_["has_gauss"], numpy_["cached"])
     )
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for device, generator in enumerate(state["cuda"][:here]):
+        torch.cuda.set_rng_state(generator, device)
+    return max(0, len(state["cuda"]) - here)
 
 
 @contextmanager

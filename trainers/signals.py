@@ -28,6 +28,10 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(self.signal.name)
 
 
+class AtOnce(KeyboardInterrupt):
+    """A second signal: nobody wants to wait for anything that takes its time."""
+
+
 def exit_code(interruption: KeyboardInterrupt) -> int:
     """What a shell makes of a process that a signal ended: 130 after SIGINT, 143 after SIGTERM."""
     return 128 + getattr(interruption, "signal", signal.SIGINT)
@@ -61,7 +65,7 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
     The second one ends it now.
 
     Raises:
-        KeyboardInterrupt: on the second one.
+        AtOnce: on the second one.
     """
     first: float | None = None
 
@@ -73,7 +77,7 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
             trainer.stop(name, interrupted=True)
             _say(f"\n{name}: stopping with a checkpoint; once more stops at once\n")
         elif time.monotonic() - first >= SAME_SIGNAL_SECONDS:
-            raise KeyboardInterrupt(f"{name} again")
+            raise AtOnce(f"{name} again")
 
     previous = {number: signal.signal(number, stop) for number in _SIGNALS}
     if _early:  # an import can swallow what is raised in it

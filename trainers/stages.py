@@ -31,7 +31,7 @@ class Stage(StrEnum):
     A hook is called as ``hook(trainer, *data)``. The last argument flows through the hooks of a
     stage in the order of their registration: a TensorDict that is returned replaces it, ``None``
     keeps it, anything else is an error. ``losses`` at ``post_optim`` holds the entries of all
-    phases of the update.
+    phases of the update. A second signal leaves ``shutdown`` out.
     """
 
     SETUP = "setup"

@@ -26,6 +26,7 @@ from trainers.phases import Loss, Phase
 from trainers.saving import checkpoint
 from trainers.saving.finite import refuse_non_finite
 from trainers.saving.restoring import Restored, changed, copied, report, restored, surroundings
+from trainers.signals import AtOnce
 from trainers.stages import Stage
 from trainers.tensordicts import tensordict_of
 from trainers.timetable import Hook, Timetable, When
@@ -98,6 +99,7 @@ class Trainer:
         self._rollout: TensorDictBase | None = None
         self._last_collector_state: dict[str, Any] | None = None
         self._end_epochs = False
+        self._end_was_seen = False
         self._captured: CapturedUpdates | None = None
         self.timetable = Timetable()
 
@@ -191,15 +193,16 @@ class Trainer:
 
     def train(self) -> None:
         """Run until ``total_frames``, ``stop_at`` or :meth:`stop`; see :class:`Stage`."""
+        self._end_was_seen = False
         with self.stopwatch.running():
             try:
                 self._fire(Stage.SETUP)
                 self._captured = self._captured_updates()
-                if self.ending:  # stopped before its first iteration: saved all the same
-                    self._fire(Stage.CHECKPOINT)
                 rollouts = iter(self.collector)
                 while not self.ending:
                     self._iterate(rollouts)
+                if not self._end_was_seen:  # stopped before an iteration, or too late in one
+                    self._checkpoint()
                 self._check_finite()
             except BaseException as error:
                 self.interrupted = True  # nothing that belongs to a run's end is done
@@ -214,13 +217,17 @@ class Trainer:
         if self._optimize():
             self._fire(Stage.POST_STEPS, self._rollout)
             self._rollout = None
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self._end_was_seen = self.ending  # by all hooks: a signal may come between them
         self._fire(Stage.CHECKPOINT)
 
     def _collect(self, rollouts: Iterator[TensorDictBase]) -> bool:
         rollout = next(rollouts, None)
         if rollout is None:
             self.stop(f"the collector ended after {self.frames} frames")
-            self._fire(Stage.CHECKPOINT)
+            self._checkpoint()
             return False
         check_shapes(rollout)
         if not hasattr(self.collector, "checks_finite"):
@@ -296,19 +303,31 @@ class Trainer:
         return CapturedUpdates(self) if reason is None else None
 
     def _shutdown(self, error: BaseException | None) -> None:
-        """Whatever fails on the way, every hook runs and the collector is closed."""
+        """Whatever fails on the way, every hook runs and the collector is closed.
+
+        At a second signal no hook is asked any more: some take their time.
+        """
         if error is None:
             with suppress(Exception):  # a collector that cannot be saved can still be closed
                 self._last_collector_state = self._collector_state()
-        failure = self.timetable.shut_down(self)
+        failure: Exception | None = None
         try:
-            getattr(self.collector, "shutdown", lambda: None)()
-        except Exception as closing:
-            logger.exception("the collector failed at shutdown")
-            failure = failure or closing
+            if not isinstance(error, AtOnce):
+                failure = self.timetable.shut_down(self)
+        finally:
+            closing = self._close_collector()
+        failure = failure or closing
         if error is None and failure is not None:
             self.interrupted = True
             raise failure
+
+    def _close_collector(self) -> Exception | None:
+        try:
+            getattr(self.collector, "shutdown", lambda: None)()
+        except Exception as failure:
+            logger.exception("the collector failed at shutdown")
+            return failure
+        return None
 
     # ------------------------------------------------------------------ state
 
@@ -378,9 +397,12 @@ class Trainer:
         self.metrics.load_state_dict(state["metrics"])
         self.stopwatch.load_state_dict(state["stopwatch"])
         # Last: rebuilding the rest may have drawn random numbers.
-        seeding.set_random_state(state["random"])
+        missing = seeding.set_random_state(state["random"])
+        why = f"GPUs that had some are gone: {missing}" if missing else ""
+        generators = Restored("random numbers", "statistical" if missing else "exact", why)
         return [
-            *map(Restored, ("networks", "optimizers", "counters", "random numbers", "metrics")),
+            *map(Restored, ("networks", "optimizers", "counters", "metrics")),
+            generators,
             environments,
             *hooks,
             *changed(state["surroundings"], surroundings(self._device)),

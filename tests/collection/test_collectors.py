@@ -19,6 +19,7 @@ from trainers.collection.collectors import GymCollector
 from trainers.config import ConfigError
 from trainers.environments.envs import Envs
 from trainers.errors import NonFiniteError
+from trainers.plugins import wrappers
 from trainers.saving import checkpoint
 from trainers.seeding import episode_seed
 
@@ -296,6 +297,38 @@ def test_success_goes_on_being_told_after_a_resume(make: Make) -> None:
     second.load_state_dict(first.state_dict())
     (rollout,) = islice(second, 1)
     assert rollout["next", "success"].tolist() == [[[False]]]
+
+
+wrappers.register("normalized_rewards")(gym.wrappers.NormalizeReward)
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_wrapper_whose_state_outlives_an_episode_is_noticed(
+    make: Make, backend: str, overlap: bool
+) -> None:
+    """It observes what it should when the second episode is replayed; its rewards are others."""
+    env = {"env_id": "Pendulum-v1", "max_episode_steps": 5, "backend": backend}
+    first, second = (
+        make({"overlap": overlap}, wrappers=["normalized_rewards"], **env) for _ in range(2)
+    )
+    take(first, 8)
+    second.load_state_dict(first.state_dict())
+    how, why = second.restored
+    assert how == "statistical"
+    assert "other rewards or ends when they were replayed: every open episode is cut" in why
+
+
+def test_a_state_of_an_older_version_tells_no_rewards(make: Make) -> None:
+    first, second = (make(env_id="Pendulum-v1") for _ in range(2))
+    take(first, 3)
+    state = first.state_dict()
+    for episode in state["open_episodes"]:
+        del episode["outcomes"]
+    second.load_state_dict(state)
+    assert second.restored == ("exact", "")
+    assert_same(take(second, 3).to_dict(), take(first, 3).to_dict())
+    assert_same(second.state_dict(), first.state_dict())
 
 
 def test_an_environment_that_does_not_come_back_starts_anew(make: Make) -> None:

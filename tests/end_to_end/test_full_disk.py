@@ -51,6 +51,10 @@ def test_nothing_fits_but_the_training_goes_on(capfd: Capture) -> None:
     assert "ended at frame 160" in said
     assert sorted(path.name for path in RUN.rglob("*") if path.is_dir()) == ["checkpoints"]
     assert lines(RUN)[-1]["frames"] == 160
+    # Nothing of it was saved, so there is all of it left to do.
+    assert train("resume=run") == 0
+    assert "run holds no checkpoint yet: the run starts from frame 0" in capfd.readouterr().err
+    assert names(RUN)[0] == "0000000160-0000000120"
 
 
 def test_a_directory_that_is_gone(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
@@ -61,6 +65,43 @@ def test_a_directory_that_is_gone(monkeypatch: pytest.MonkeyPatch, capfd: Captur
     assert "NO CHECKPOINT at frame 128: " in said
     assert "THE LAST CHECKPOINT COULD NOT BE WRITTEN" in said
     assert lines(RUN)[-1]["frames"] == 160
+
+
+def test_a_run_goes_on_where_its_configuration_and_log_cannot_be_written(
+    capfd: Capture, finished: Path
+) -> None:
+    assert train(*TINY, "run_dir=run", "stop_at=100") == 0
+    config = (RUN / "config.yaml").read_text()
+    (RUN / "train.log").unlink()
+    for name in ("train.log", ".config.yaml.partial"):
+        (RUN / name).mkdir()
+    capfd.readouterr()
+    assert train("resume=run") == 0
+    said = capfd.readouterr().err
+    assert "run/config.yaml stays as it was, give what you change again: " in said
+    assert said.count("cannot write ") == said.count("train.log: ") == 1
+    assert "Traceback" not in said
+    assert (RUN / "config.yaml").read_text() == config
+    assert_equal_runs(RUN, finished)
+
+
+def test_the_same_configuration_is_not_written_again(finished: Path) -> None:
+    auto = (*TINY, "resume=auto", "run_dir=run", "max_seconds=1e-6")
+    assert train(*auto) == 0
+    before = (RUN / "config.yaml").stat().st_mtime_ns
+    assert train(*auto) == 0
+    assert (RUN / "config.yaml").stat().st_mtime_ns == before
+    assert train("resume=run") == 0
+    assert (RUN / "config.yaml").stat().st_mtime_ns > before
+    assert_equal_runs(RUN, finished)
+
+
+def test_a_new_run_needs_its_configuration(capfd: Capture) -> None:
+    (RUN / ".config.yaml.partial").mkdir(parents=True)
+    assert train(*TINY, "run_dir=run") == 2
+    said = capfd.readouterr().err
+    assert 'run_dir: got "run", expected a directory that can be written to; ' in said
+    assert "Traceback" not in said
 
 
 def test_room_in_time(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:

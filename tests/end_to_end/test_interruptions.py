@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import (
@@ -24,6 +26,9 @@ from running import (
     variables,
 )
 from support.states import loss_of
+
+from trainers.config import load_config
+from trainers.saving import checkpoint
 
 RUN = Path("run")
 SIGNALLED = ("plugins=[my_plugin]", "hooks=[signal]")
@@ -120,12 +125,81 @@ def test_a_signal_that_arrives_twice_is_one(monkeypatch: Patch) -> None:
     assert names(RUN)[0].startswith("0000000110")
 
 
+def signal_in_a_save(patch: Patch, *pauses: float) -> None:
+    """SIGTERM after each of these pauses, while the checkpoint of frame 64 is being written."""
+    write = checkpoint._write
+
+    def signalled(path: Path, content: bytes) -> Any:
+        if path.parent.name.startswith(".0000000064-") and path.name == "state.json":
+            for pause in pauses:
+                time.sleep(pause)
+                os.kill(os.getpid(), signal.SIGTERM)
+        return write(path, content)
+
+    patch.setattr(checkpoint, "_write", signalled)
+
+
+def test_a_signal_during_a_save_lets_it_finish(monkeypatch: Patch, finished: Path) -> None:
+    signal_in_a_save(monkeypatch, 0.0)
+    assert train(*TINY, "run_dir=run") == 75
+    assert last_state(RUN)["clock"]["frames"] == 64
+    assert train("resume=run") == 0
+    assert_equal_runs(RUN, finished)
+
+
+def test_a_second_signal_during_a_save_leaves_the_one_before(
+    monkeypatch: Patch, capfd: Capture, finished: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        signal_in_a_save(patch, 0.0, 1.1)
+        assert train(*TINY, "run_dir=run") == 1
+    assert "SIGTERM again: ended at once; resume=run goes on from" in capfd.readouterr().err
+    assert [path.name for path in (RUN / "checkpoints").iterdir()] == ["0000000000-0000000000"]
+    assert train("resume=run") == 0
+    assert_equal_runs(RUN, finished)
+
+
+def test_two_processes_do_not_write_into_one_run(capfd: Capture) -> None:
+    holder = multiprocessing.get_context("fork").Process(
+        target=train, args=(*TINY, "run_dir=run", "total_frames=1_000_000", "eval.interval=0")
+    )
+    holder.start()
+    try:
+        wait_for(RUN / "metrics.jsonl")
+        for other in (("resume=run",), (*TINY, "resume=auto", "run_dir=run")):
+            assert train(*other, "total_frames=1_000_000", "algo.lr=1", "resume_override=true") == 2
+            assert "another process is training in it" in capfd.readouterr().err
+        assert holder.is_alive()
+    finally:
+        holder.kill()
+        holder.join()
+    assert load_config(RUN / "config.yaml").algo.lr != 1
+    assert "resumed from" not in (RUN / "train.log").read_text()
+    assert train("resume=run", "stop_at=1") == 0  # a lock dies with its owner
+    assert "resumed from" in (RUN / "train.log").read_text()
+
+
 @pytest.mark.parametrize("how", [("resume=run",), ("resume=auto", "run_dir=run")])
 def test_a_finished_run_says_so(how: tuple[str, ...], run: Path, capfd: Capture) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert train(*how) == 0
     assert "run is finished: 160 frames" in capfd.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_resume_reads_its_checkpoint_once(run: Path, monkeypatch: Patch) -> None:
+    verified: list[str] = []
+    verify = checkpoint._verified
+
+    def counted(path: Path, only: str | None = None) -> Any:
+        if only is None:
+            verified.append(path.name)
+        return verify(path, only)
+
+    newest = names(run)[0]
+    monkeypatch.setattr(checkpoint, "_verified", counted)
+    assert train("resume=run", "total_frames=170") == 0
+    assert verified == [newest]
 
 
 def test_a_finished_run_can_be_made_longer(run: Path) -> None:
@@ -202,6 +276,29 @@ def test_an_older_checkpoint_can_be_named(run: Path, finished: Path) -> None:
     last, unchanged = lines(run)[-1], lines(finished)[-1]
     assert last["frames"] == unchanged["frames"] == 160
     assert last["loss/actor"] != unchanged["loss/actor"]
+
+
+def test_a_best_policy_of_later_frames_is_none_of_the_run_any_more(run: Path) -> None:
+    shutil.rmtree(run / "best")
+    checkpoint.save(run / "best", {"policy": {}, "frames": 150, "eval/episode_return": 0.0})
+    _, previous = names(run)
+    assert train(f"resume=run/checkpoints/{previous}", "stop_at=130", "eval.interval=0") == 0
+    assert not (run / "best").exists()
+
+
+def test_lines_stay_for_as_long_as_their_checkpoints(run: Path, monkeypatch: Patch) -> None:
+    """Going back to an older one is cut off before the later one is gone."""
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = (run / "metrics.jsonl").read_bytes()
+    newest, previous = names(run)
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.run.shutil.rmtree", kill)
+        assert train(f"resume=run/checkpoints/{previous}") == 75
+    assert names(run) == [newest, previous]
+    assert (run / "metrics.jsonl").read_bytes() == before
 
 
 def test_overridden_settings_count(run: Path) -> None:

@@ -5,6 +5,7 @@ Of every algorithm in the registry, and of its forms in `all_runs.py`.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from running import assert_equal_runs, forked, last_state, lines, names, script,
 from support.algorithms import ALL, command
 
 from trainers.config import load_config
+from trainers.trainer import Trainer
 
 RUN = Path("run")
 MINE = ("plugins=[my_plugin]", "hooks=[signal]")
@@ -103,6 +105,25 @@ def test_kill_9_before_anything_was_learnt(straight: Straight, monkeypatch: Patc
     assert not Path("run/metrics.jsonl").exists()
     assert train(*GO_ON) == 0
     assert_equal_runs(RUN, straight(*command("sac")))
+
+
+def test_an_end_that_was_not_saved_is_none(straight: Straight, monkeypatch: Patch) -> None:
+    """Stopped between the last updates, and killed before those that were left were saved."""
+    arguments = (*RUNS["sac, four environments"], "eval.interval=46")
+    monkeypatch.setenv("SIGNAL", "SIGTERM")
+    monkeypatch.setenv("UPDATE", "310")
+    assert train(*arguments, *MINE, "run_dir=run") == 75
+    assert names(RUN)[0] == "0000000092-0000000310"
+
+    def kill(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert forked(*GO_ON, before=lambda: setattr(Trainer, "save", kill)) == -signal.SIGKILL
+    assert (lines(RUN)[-1]["frames"], lines(RUN)[-1]["updates"]) == (92, 320)
+    assert "eval/episode_return" in lines(RUN)[-1]
+    assert train(*GO_ON) == 0
+    assert names(RUN)[0] == "0000000092-0000000320"
+    assert_equal_runs(RUN, straight(*arguments))
 
 
 def test_many_stops(straight: Straight) -> None:

@@ -333,10 +333,26 @@ def test_an_episode_without_end_is_not_remembered() -> None:
         env.step([0.5])
     assert env.episode()["actions"].tolist() == [[0.5]] * 5
     env.step([0.5])
-    assert env.episode() == {"seed": 3, "actions": None}
+    assert env.episode()["actions"] is None
     env.reset(seed=4)
     env.step([0.25])
     assert env.episode()["actions"].tolist() == [[0.25]]
+
+
+def test_an_episode_is_told_by_its_rewards_and_ends() -> None:
+    def outcomes(*actions: float, length: int = 9, but_last: bool = False) -> int:
+        env = EpisodeRecorder(gym.make("tests/Tale-v0", lengths=(length,)), index=0)
+        env.reset(seed=3)
+        for action in actions:
+            env.step([action])
+        return env.episode(but_last)["outcomes"]
+
+    told = outcomes(0.5, 0.25)
+    assert told == outcomes(0.5, 0.25)
+    assert told == outcomes(0.5, 0.25, 0.125, but_last=True)
+    others = [outcomes(0.25, 0.5), outcomes(0.5, 0.25, 0.0), outcomes(0.5, 0.25, length=2)]
+    assert told not in others
+    assert outcomes() == outcomes(0.5, but_last=True)  # nothing can be told yet
 
 
 def test_actions_are_remembered_as_they_were() -> None:
@@ -431,6 +447,7 @@ def test_a_state_that_an_environment_knows_is_used(
         assert np.array_equal(here[0], there[0])
         assert here[3].tolist() == there[3].tolist() == [step == 9] * 2
     assert [len(episode["actions"]) for episode in other.open_episodes()] == [9, 9]
+    assert str(other.open_episodes()) == str(envs.open_episodes())
 
 
 def test_one_that_no_seed_brings_back_and_that_is_too_long_to_be_remembered() -> None:

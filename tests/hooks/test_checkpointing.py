@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.disk import save_and_forge
 from support.doubles import make_trainer, stub
 from support.states import assert_same
 
@@ -66,7 +67,26 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path, caplog: pytest.LogCapt
     assert "NO CHECKPOINT at frame 4: No space left on device" in caplog.text
 
 
-def test_the_newest_that_verifies_is_found(
+def test_what_killed_processes_left_is_cleared_away_before_there_is_a_new_one(
+    tmp_path: Path,
+) -> None:
+    """The disk may be full of it."""
+    trainer, hook = stub(), Checkpoint(tmp_path)
+    (tmp_path / ".0000000009-0000000009.partial").mkdir()
+    seen: list[list[Path]] = []
+    save = trainer.save
+
+    def look_and_save(path: Path, previous: Path | None) -> None:
+        seen.append(list(tmp_path.iterdir()))
+        save(path, previous)
+
+    trainer.save = look_and_save
+    hook(trainer)
+    assert seen == [[]]
+    assert len(trainer.saved) == 1
+
+
+def test_the_newest_that_can_be_loaded_is_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert newest_valid(tmp_path / "nosuch") is None
@@ -79,6 +99,10 @@ def test_the_newest_that_verifies_is_found(
     assert newest_valid(tmp_path) == tmp_path / "0000000001-0"
     assert "skipping a damaged checkpoint" in caplog.text
     assert "0000000002-0" in caplog.text
+    tensor = b'{"format": 2, "state": {"a": {"$tensor": "nosuch"}}}'  # all hashes are right
+    save_and_forge(tmp_path / "0000000003-0", "state.json", tensor)
+    assert newest_valid(tmp_path) == tmp_path / "0000000001-0"
+    assert "0000000003-0" in caplog.text
 
 
 def test_a_trainer_comes_back_from_its_checkpoint(tmp_path: Path) -> None:

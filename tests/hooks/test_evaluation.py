@@ -261,6 +261,58 @@ def test_the_best_policy_is_replaced_by_a_better_one_only(
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_the_best_policy_is_never_lost(
+    make: Callable[..., Evaluate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed just before another one takes its place."""
+    given: dict[str, Any] = {"env": {"kwargs": {"lengths": (2,)}}, "best_dir": tmp_path / "best"}
+    result(make(policy=Actor(0.25), **given), stub(frames=1))
+    rename = Path.rename
+
+    def killed(source: Path, target: Path) -> Path:
+        if target == tmp_path / "best":
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            result(make(policy=Actor(0.5), **given), stub(frames=2))
+    resumed = make(policy=Actor(0.5), **given)
+    resumed.start(stub(frames=1))
+    assert checkpoint.load(tmp_path / "best")["frames"] == 1
+    result(resumed, stub(frames=2))
+    assert checkpoint.load(tmp_path / "best")["frames"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_best_policy_of_frames_to_come_is_set_aside(
+    make: Callable[..., Evaluate], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"env": {"kwargs": {"lengths": (2,)}}, "best_dir": tmp_path / "best"}
+    result(make(policy=Actor(0.5), **given), stub(frames=5))
+    resumed = make(policy=Actor(0.25), **given)
+    resumed.start(stub(frames=5))
+    assert (tmp_path / "best").exists()
+    for _ in range(2):  # stopped once more before it was reached
+        resumed.start(stub(frames=4))
+        assert not (tmp_path / "best").exists()
+    result(resumed, stub(frames=6))
+    assert checkpoint.load(tmp_path / "best")["frames"] == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_best_policy_that_is_damaged_is_told_and_replaced(
+    make: Callable[..., Evaluate], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "best").mkdir()
+    hook = make(best_dir=tmp_path / "best")
+    hook.start(stub(frames=1))
+    assert "best stays as it is: " in caplog.text
+    result(hook, stub(frames=2))
+    assert checkpoint.load(tmp_path / "best")["frames"] == 2
+
+
 def test_the_best_return_survives_a_resume(make: Callable[..., Evaluate], tmp_path: Path) -> None:
     first = make(policy=Actor(0.5))
     checkpoint.save(tmp_path / "fresh", first.state_dict())  # before the first one: -infinity

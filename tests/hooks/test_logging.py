@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from trainers.hooks import (
     WriteMetrics,
     norm,
 )
+from trainers.loggers import JsonlLogger
 from trainers.metrics import STATISTICS
 from trainers.phases import Phase
 from trainers.updates import Epochs, UpdateRatio
@@ -365,13 +367,16 @@ def test_the_end_writes_what_is_left_unless_the_run_goes_on(
 
 def test_an_open_line_survives_a_resume() -> None:
     class Journal(Lines):
-        restored: Any = None
+        started, stored = False, None
+
+        def start(self) -> None:
+            self.started = True
 
         def state_dict(self) -> dict[str, int]:
             return {"bytes": 7}
 
         def load_state_dict(self, state: Any) -> None:
-            self.restored = state
+            self.stored = state
 
     def opened(logger: Lines) -> tuple[Any, WriteMetrics]:
         trainer, write = clock(), WriteMetrics([logger, Lines()], interval=10)
@@ -385,12 +390,30 @@ def test_an_open_line_survives_a_resume() -> None:
     trainer, write = opened(straight)
     other = WriteMetrics([resumed, Lines()], interval=10)
     other.load_state_dict(write.state_dict())
-    assert resumed.restored == {"bytes": 7}
+    assert (resumed.stored, resumed.started) == ({"bytes": 7}, False)
+    other.start(trainer)
+    assert resumed.started
     trainer.advance(frames=6, updates=3, seconds=2.0)
     write(trainer, TensorDict())
     other(trainer, TensorDict())
     assert resumed.lines == straight.lines[-1:]
     assert resumed.lines[0]["time/frames_per_s"] == 3.0
+
+
+def test_a_log_that_has_lost_lines_is_told(tmp_path: Path) -> None:
+    before, after = (
+        WriteMetrics([JsonlLogger(tmp_path / name), Lines()], interval=10) for name in "ab"
+    )
+    trainer = clock()
+    trainer.advance(frames=10, seconds=1.0)
+    before(trainer, TensorDict())
+    state = before.state_dict()
+    before.load_state_dict(state)
+    assert before.restored == ("exact", "")
+    after.load_state_dict(state)
+    how, why = after.restored
+    assert how == "statistical"
+    assert why.startswith(f"some lines of {tmp_path / 'b'} are lost, 0 of ")
 
 
 # ------------------------------------------------------------------ parts, timings

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.disk import watch_syncs
 from support.logs import jsonl_lines, warnings
 
 from trainers.config import LoggerConfig
@@ -44,6 +45,8 @@ def test_goes_on_behind_earlier_lines(path: Path) -> None:
 def test_drops_a_last_line_that_was_cut(path: Path, rest: bytes) -> None:
     path.write_bytes(b'{"frames": 1}\n' + rest)
     logger = JsonlLogger(path)
+    assert path.read_bytes().endswith(rest)  # it may still prove that the run cannot go on
+    logger.start()
     assert jsonl_lines(path) == [{"frames": 1}]
     logger.write({"frames": 2})
     assert jsonl_lines(path) == [{"frames": 1}, {"frames": 2}]
@@ -55,25 +58,38 @@ def test_resume_drops_the_lines_after_the_checkpoint(path: Path) -> None:
     state = json.loads(json.dumps(killed.state_dict()))
     killed.write({"frames": 2})
     killed.write({"frames": 3})
+    before = path.read_bytes()
 
     resumed = JsonlLogger(path)
     resumed.load_state_dict(state)
+    assert path.read_bytes() == before
+    assert resumed.restored == ("exact", "")
+    resumed.start()
     assert jsonl_lines(path) == [{"frames": 1}]
     resumed.write({"frames": 2})
     assert jsonl_lines(path) == [{"frames": 1}, {"frames": 2}]
     assert resumed.state_dict() == {"bytes": path.stat().st_size}
 
 
-def test_resume_keeps_and_names_a_file_that_is_too_short(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_resume_keeps_and_names_a_file_that_is_too_short(path: Path) -> None:
     path.write_text('{"frames": 1}\n')
     logger = JsonlLogger(path)
     logger.load_state_dict({"bytes": 1_000})
+    how, why = logger.restored
+    assert how == "statistical"
+    assert why == f"some lines of {path} are lost, 14 of 1000 bytes are there"
+    logger.start()
     logger.write({"frames": 2})
     assert jsonl_lines(path) == [{"frames": 1}, {"frames": 2}]
-    assert warnings(caplog) == 1
-    assert str(path) in caplog.text
+
+
+def test_what_is_gone_before_the_run_begins_counts_no_more(path: Path) -> None:
+    path.write_text('{"frames": 1}\n')
+    logger = JsonlLogger(path)
+    path.unlink()
+    logger.start()
+    assert logger.state_dict() == {"bytes": 0}
+    assert not path.exists()
 
 
 def test_an_unwritable_file_is_said_once_and_tried_again(
@@ -112,3 +128,15 @@ logger.write({"frames": 3})
 def test_only_the_jsonl_file_without_any_other(tmp_path: Path) -> None:
     (logger,) = make_loggers(LoggerConfig(), tmp_path, {})
     assert isinstance(logger, JsonlLogger)
+
+
+def test_what_a_checkpoint_counts_on_is_on_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines, and the name of their file."""
+    synced, logger = watch_syncs(monkeypatch), JsonlLogger(path)
+    assert logger.state_dict() == {"bytes": 0}
+    assert synced == []
+    logger.write({"frames": 1})
+    assert logger.state_dict() == {"bytes": 14}
+    assert synced == [path, path.parent]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.disk import save_and_forge, watch_syncs
 from support.states import assert_same
 
 from trainers.saving import checkpoint
@@ -183,31 +184,22 @@ def test_a_damaged_file_is_noticed(name: str, how: str, tmp_path: Path) -> None:
 )
 def test_a_state_that_makes_no_sense_is_refused(document: str, tmp_path: Path) -> None:
     """Its manifest is right: somebody made it so."""
-    _save_and_forge(tmp_path / "c", "state.json", document.encode())
+    save_and_forge(tmp_path / "c", "state.json", document.encode())
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path / "c")
 
 
 def test_tensors_that_make_no_sense_are_refused(tmp_path: Path) -> None:
-    _save_and_forge(tmp_path / "c", "tensors.safetensors", b"\xff" * 64)
+    save_and_forge(tmp_path / "c", "tensors.safetensors", b"\xff" * 64)
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path / "c")
-
-
-def _save_and_forge(path: Path, name: str, content: bytes) -> None:
-    checkpoint.save(path, {"a": torch.ones(1)})
-    (path / name).write_bytes(content)
-    files = json.loads((path / "manifest.json").read_text())["files"]
-    files[name] = checkpoint._fingerprint(path / name)
-    manifest = {"files": files, "sha256": checkpoint._hash_of(files)}
-    (path / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_an_older_version_s_is_refused_by_its_format(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "c", {"a": torch.ones(1)})
     manifest = tmp_path / "c" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text())["files"]))  # as it was then
-    for look in (checkpoint.load, checkpoint.load_plain, checkpoint.verify):
+    for look in (checkpoint.load, checkpoint.load_plain):
         with pytest.raises(CheckpointError, match="format 1, expected 2"):
             look(tmp_path / "c")
 
@@ -219,7 +211,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
         def __reduce__(self) -> Any:
             return Path.touch, (tmp_path / "touched",)
 
-    _save_and_forge(tmp_path / "c", "tensors.safetensors", pickle.dumps(Touch()))
+    save_and_forge(tmp_path / "c", "tensors.safetensors", pickle.dumps(Touch()))
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path / "c")
     state = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "touched")]}
@@ -253,3 +245,15 @@ def test_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_name_of_a_new_directory_of_checkpoints_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = watch_syncs(monkeypatch)
+    checkpoint.save(tmp_path / "checkpoints" / "1", {"a": 1})
+    assert synced[0] == tmp_path
+    assert synced[-1] == tmp_path / "checkpoints"
+    synced.clear()
+    checkpoint.save(tmp_path / "checkpoints" / "2", {"a": 1})
+    assert tmp_path not in synced

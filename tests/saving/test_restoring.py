@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
@@ -38,6 +39,20 @@ def test_the_surroundings_are_what_numbers_depend_on() -> None:
     assert all(isinstance(value, str) and value for value in found.values())
 
 
+@pytest.mark.parametrize("package", ["mujoco", "envpool", "ale-py", "Box2D"])
+def test_simulators_are_among_them_where_they_are_installed(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(name: str) -> str:
+        if name != package:
+            raise metadata.PackageNotFoundError(name)
+        return "7.8"
+
+    monkeypatch.setattr(metadata, "version", installed)
+    versions = restoring._versions.__wrapped__()  # which are looked up once
+    assert {name: versions[name] for name in versions if name != "python"} == {package: "7.8"}
+
+
 def test_each_change_is_told_with_its_cost() -> None:
     before = {"torch": "2.11.0", "threads": "1", "device": "cpu", "envpool": "1.4", "numpy": "2"}
     now = {"torch": "2.13.0", "threads": "2", "device": "NVIDIA H100", "numpy": "2"}
@@ -65,10 +80,12 @@ def test_a_resume_tells(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Mo
     monkeypatch.setattr(restoring, "_COSTS", restoring._COSTS | {"threads": "a lot"})
     state = first.state_dict()
     state["surroundings"]["threads"] = "77"
+    state["random"]["cuda"].append(torch.zeros(16, dtype=torch.uint8))  # one more than there is
     with caplog.at_level(logging.INFO, "trainers"):
         second.load_state_dict(state)
     told = {record.getMessage(): record.levelname for record in caplog.records}
     assert told[f"threads: statistical, 77 -> {torch.get_num_threads()}: a lot"] == "WARNING"
+    assert told["random numbers: statistical, GPUs that had some are gone: 1"] == "WARNING"
     (exact,) = [each for each in told if each.startswith("restored bit for bit: networks")]
     assert told[exact] == "INFO"
     assert {each.component for each in second.restored} >= {"networks", "environments", "threads"}

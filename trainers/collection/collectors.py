@@ -245,13 +245,7 @@ class GymCollector:
     def _open_episodes(self) -> list[dict[str, Any]] | None:
         if self._observation is None or not self.envs.replayable:
             return None
-        episodes = self.envs.open_episodes()
-        if self._written is not None:  # the step under way will be taken again
-            for episode in episodes:
-                episode.pop("state", None)  # it is of after that step
-                if episode["actions"] is not None:
-                    episode["actions"] = episode["actions"][:-1]
-        return episodes
+        return self.envs.open_episodes(but_last=self._written is not None)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Bring the environments back to where they were, by replaying their open episodes."""
@@ -265,25 +259,33 @@ class GymCollector:
         self.restored = ("exact", "")
         if state["observation"] is None:
             return
-        observation = self._replayed(state["open_episodes"])
-        if observation is not None and np.array_equal(observation, _numpy(state["observation"])):
+        episodes = state["open_episodes"]
+        observation = self._replayed(episodes)
+        if observation is None:
+            why = "EnvPool cannot replay episodes"
+        elif not np.array_equal(observation, _numpy(state["observation"])):
+            why = "they did not come back to their stored observations"
+        elif not self._outcomes_are_those_of(episodes):
+            why = "their episodes had other rewards or ends when they were replayed"
+        else:
             self._observation = observation
             if state["written"] is not None:
                 self._begin_step({key: _numpy(value) for key, value in state["written"].items()})
-        else:
-            # The next step resets all of them.
-            why = (
-                "EnvPool cannot replay episodes"
-                if observation is None
-                else "they did not come back to their stored observations"
-            )
-            self.restored = ("statistical", f"{why}: every open episode is cut, and starts anew")
+            return
+        # The next step resets all of them.
+        self.restored = ("statistical", f"{why}: every open episode is cut, and starts anew")
 
     def _replayed(self, episodes: list[dict[str, Any]] | None) -> Array | None:
         """What the environments observe after their episodes; None if they cannot be replayed."""
         if episodes is None or not self.envs.replayable:
             return None
         return self.envs.replay([_arrays(episode) for episode in episodes])
+
+    def _outcomes_are_those_of(self, episodes: list[dict[str, Any]]) -> bool:
+        """Whether what was replayed is as rewarding as it was; older versions did not note it."""
+        outcomes = [episode["outcomes"] for episode in self.envs.open_episodes()]
+        stored = [each.get("outcomes", now) for each, now in zip(episodes, outcomes, strict=True)]
+        return outcomes == stored
 
 
 class _Rollout:

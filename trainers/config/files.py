@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import yaml
 
 from trainers.config.errors import ConfigError
 from trainers.config.train import TrainConfig
+from trainers.disk import sync
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write `config` as YAML, every key spelled out, whole or not at all."""
     staged = path.with_name(f".{path.name}.partial")
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    staged.write_text(text, encoding="utf-8")
+    sync(staged)
     staged.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -181,9 +181,12 @@ class Envs:
             action = np.rint(action)
         return action.astype(space.dtype)
 
-    def open_episodes(self) -> list[dict[str, Any]]:
-        """Seed and actions of every environment's open episode; see ``EpisodeRecorder``."""
-        return list(self._env.call("episode"))
+    def open_episodes(self, but_last: bool = False) -> list[dict[str, Any]]:
+        """Every environment's open episode, perhaps without its last step.
+
+        See :meth:`~trainers.environments.single.EpisodeRecorder.episode`.
+        """
+        return list(self._env.call("episode", but_last))
 
     def replay(self, episodes: list[dict[str, Any]]) -> np.ndarray:
         """Bring every environment to where its episode was; returns the observations there."""

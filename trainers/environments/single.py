@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
 import sys
+import zlib
 from typing import Any
 
 import gymnasium as gym
@@ -126,12 +128,16 @@ _STATELESS = (
     *(gym.wrappers.OrderEnforcing, gym.wrappers.PassiveEnvChecker),
 )
 
+_OUTCOME = struct.Struct("<d??")  # reward, terminated, truncated
+
 
 class EpisodeRecorder(gym.Wrapper):
     """Remembers how its open episode came about: the seed it began with and the actions since.
 
     Replaying them brings a deterministic environment back to the same state, whatever it consists
-    of, without a pickle. An episode longer than ``limit`` steps is not remembered.
+    of, without a pickle. An episode longer than ``limit`` steps is not remembered. Whether it did
+    come back is told by the last observation and a checksum of all rewards and ends; an episode
+    without a step has none to tell by.
 
     An environment that knows better has ``state_dict()``, nested arrays, numbers and strings, and
     ``load_state_dict(state)``, which returns the observation there. It is reset before that, with
@@ -147,6 +153,7 @@ class EpisodeRecorder(gym.Wrapper):
         self._seed: int | None = None
         self._actions: list[np.ndarray] | None = []
         self._steps = 0
+        self._outcomes = (0, 0)  # checksums of all steps but the last one, and of all
         self._layers: list[gym.Env] = []  # around the one that knows its state
         inner = env
         while isinstance(inner, _STATELESS) and not hasattr(type(inner), "load_state_dict"):
@@ -158,17 +165,20 @@ class EpisodeRecorder(gym.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Begin an episode and its record."""
-        self._seed, self._actions, self._steps = seed, [], 0
+        self._seed, self._actions, self._steps, self._outcomes = seed, [], 0, (0, 0)
         return self._checked(self.env.reset(seed=seed, options=options))
 
     def step(self, action: Any) -> Any:
-        """Step and note the action."""
+        """Step, and note the action and what came of it."""
         self._steps += 1
         if self._actions is not None:
             self._actions.append(np.array(action))
             if len(self._actions) > self._limit:
                 self._actions = None
-        return self._checked(self.env.step(action))
+        result = self._checked(self.env.step(action))
+        before = self._outcomes[1]
+        self._outcomes = before, zlib.crc32(_OUTCOME.pack(*result[1:4]), before)
+        return result
 
     def _checked(self, result: Any) -> Any:
         """A ``result`` whose observation fits its space: else it might fit by being repeated."""
@@ -179,17 +189,23 @@ class EpisodeRecorder(gym.Wrapper):
             )
         return result
 
-    def episode(self) -> dict[str, Any]:
+    def episode(self, but_last: bool = False) -> dict[str, Any]:
         """Seed and actions (``[steps, ...]``) of the open episode; actions None if too long.
 
-        Where the environment knows its state, that and the number of steps as well.
+        With them goes the checksum of their outcomes. Where the environment knows its state, that
+        and the number of steps as well.
+
+        Args:
+            but_last: leave out the last step, which will be taken again, and the state after it.
         """
         actions = None
         if self._actions is not None:
             shape = (0, *(self.action_space.shape or ()))
             actions = np.stack(self._actions) if self._actions else np.zeros(shape)
-        episode = {"seed": self._seed, "actions": actions}
-        if self._knows_state and self._seed is not None:
+            actions = actions[:-1] if but_last else actions
+        outcomes = self._outcomes[0 if but_last else 1]
+        episode = {"seed": self._seed, "actions": actions, "outcomes": outcomes}
+        if self._knows_state and self._seed is not None and not but_last:
             episode |= {"steps": self._steps, "state": self.get_wrapper_attr("state_dict")()}
         return episode
 
@@ -206,6 +222,7 @@ class EpisodeRecorder(gym.Wrapper):
     def _with_state(self, episode: dict[str, Any]) -> Any:
         actions, self._steps = episode["actions"], episode["steps"]
         self._actions = None if actions is None else list(actions)
+        self._outcomes = (0, episode.get("outcomes", 0))
         observation = self.get_wrapper_attr("load_state_dict")(episode["state"])
         for layer in reversed(self._layers):
             if isinstance(layer, gym.ObservationWrapper):

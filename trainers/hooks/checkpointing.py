@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from trainers.saving.checkpoint import CheckpointError, verify
+from trainers.saving.checkpoint import CheckpointError, load
 from trainers.trainer import Trainer
 
 logger = logging.getLogger("trainers")
@@ -34,14 +36,15 @@ class Checkpoint:
         begin = time.perf_counter()
         with trainer.stopwatch.paused():
             try:
+                for killed in self.directory.glob(".*.partial"):  # they may be what fills the disk
+                    shutil.rmtree(killed, ignore_errors=True)
                 trainer.save(target, previous=next(iter(checkpoints(self.directory)), None))
             except OSError as error:
                 self.failed = True
                 logger.error("NO CHECKPOINT at frame %d: %s", trainer.frames, error)
                 return
             self.failed = False
-            killed = self.directory.glob(".*.partial")  # what a killed process left half written
-            for old in [*checkpoints(self.directory)[self.keep :], *killed]:
+            for old in checkpoints(self.directory)[self.keep :]:
                 shutil.rmtree(old, ignore_errors=True)
         trainer.metrics.add("time/checkpoint_s", time.perf_counter() - begin)
 
@@ -54,11 +57,19 @@ def checkpoints(directory: Path) -> list[Path]:
 
 
 def newest_valid(directory: Path) -> Path | None:
-    """The newest checkpoint that verifies; damaged ones are named and passed over."""
-    for path in checkpoints(directory):
+    """The newest checkpoint that can be loaded; see :func:`load_first`."""
+    found = load_first(checkpoints(directory))
+    return None if found is None else found[0]
+
+
+def load_first(paths: Iterable[Path]) -> tuple[Path, dict[str, Any]] | None:
+    """The first of the checkpoints ``paths`` that can be loaded, and its state.
+
+    Damaged ones are named and passed over.
+    """
+    for path in paths:
         try:
-            verify(path)
-            return path
+            return path, load(path)
         except CheckpointError as error:
             logger.warning("skipping a damaged checkpoint: %s", error)
     return None

@@ -26,7 +26,7 @@ class Evaluate:
 
     The same episodes every time (their seeds are fixed), with the deterministic action unless told
     otherwise; training's random state is as it was before. Register it at ``post_steps`` with
-    ``when=every(interval)``, and :meth:`final` at ``shutdown``.
+    ``when=every(interval)``, :meth:`start` at ``setup`` and :meth:`final` at ``shutdown``.
 
     Args:
         policy: a module, called on a TensorDict with ``observation``; writes ``action``.
@@ -61,6 +61,21 @@ class Evaluate:
         self.episodes: Episodes | None = None
         self._last_clock = -1
         self._envs: Envs | None = None
+
+    def start(self, trainer: Trainer) -> None:
+        """Set a best policy aside that is of frames to come: the run goes on from before it."""
+        if self.best_dir is None:
+            return
+        best, aside = self.best_dir, _beside(self.best_dir, "old")
+        try:
+            if aside.exists() and not best.exists():  # killed between two renames
+                aside.rename(best)
+            if best.exists() and checkpoint.load_plain(best)["frames"] > trainer.frames:
+                shutil.rmtree(aside, ignore_errors=True)
+                best.rename(aside)
+                logger.info("%s is of a later frame: set aside until there is a better one", best)
+        except (OSError, checkpoint.CheckpointError) as error:
+            logger.warning("%s stays as it is: %s", best, error)
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         self._evaluate(trainer)
@@ -103,12 +118,15 @@ class Evaluate:
             "frames": trainer.frames,
             "eval/episode_return": episode_return,
         }
-        fresh = self.best_dir.with_name(f".{self.best_dir.name}.new")
+        fresh, aside = _beside(self.best_dir, "new"), _beside(self.best_dir, "old")
         try:
             shutil.rmtree(fresh, ignore_errors=True)
             checkpoint.save(fresh, state, check=refuse_non_finite)
-            shutil.rmtree(self.best_dir, ignore_errors=True)
+            if self.best_dir.exists():  # never removed before there is another, see `start`
+                shutil.rmtree(aside, ignore_errors=True)
+                self.best_dir.rename(aside)
             fresh.rename(self.best_dir)
+            shutil.rmtree(aside, ignore_errors=True)
         except OSError as error:
             logger.error("THE BEST POLICY IS NOT KEPT at frame %d: %s", trainer.frames, error)
             return False
@@ -121,3 +139,7 @@ class Evaluate:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.best_return, self._last_clock = state["best_return"], state["last_clock"]
+
+
+def _beside(directory: Path, what: str) -> Path:
+    return directory.with_name(f".{directory.name}.{what}")

@@ -12,9 +12,9 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from trainers.arrays import as_array, as_tensor, on_host
-from trainers.loggers import Logger
+from trainers.loggers import Logger, ResumableLogger
 from trainers.metrics import STATISTICS
-from trainers.saving.restoring import resumed_exactly
+from trainers.saving.restoring import How, restored, resumed_exactly
 from trainers.timetable import every
 from trainers.trainer import Trainer
 
@@ -257,7 +257,7 @@ class WriteMetrics:
     """Writes a line to every logger; the last of the ``post_steps`` hooks.
 
     A line is due when the clock crosses a multiple of ``interval`` and whenever another hook says
-    so (an evaluation). :meth:`finish` belongs at ``shutdown``.
+    so (an evaluation). :meth:`start` belongs at ``setup``, :meth:`finish` at ``shutdown``.
     """
 
     name = "metrics"
@@ -265,8 +265,14 @@ class WriteMetrics:
     def __init__(self, loggers: Sequence[Logger], interval: int) -> None:
         self.loggers = list(loggers)
         self.last_line: dict[str, float] = {}
+        self.restored: tuple[How, str] = ("exact", "")
         self._crossed = every(interval)
         self._window: dict[str, float] = {"frames": 0, "updates": 0, "seconds": 0.0}
+
+    def start(self, trainer: Trainer) -> None:
+        """Have the logs go on behind the last line that counts, and drop what is after it."""
+        for log in self._resumable():
+            log.start()
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         if self._crossed(trainer) or trainer.metrics.line_due:
@@ -300,16 +306,19 @@ class WriteMetrics:
 
     def state_dict(self) -> dict[str, Any]:
         """Start of the open line, and where each log ends."""
-        logs = {
-            type(log).__name__: log.state_dict()  # type: ignore[attr-defined]  # asked for below
-            for log in self.loggers
-            if hasattr(log, "state_dict")
-        }
+        logs = {type(log).__name__: log.state_dict() for log in self._resumable()}
         return {"window": dict(self._window), "logs": logs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`; lines written after the checkpoint are dropped."""
+        """Restore :meth:`state_dict`; :meth:`start` drops what was written after the checkpoint."""
         self._window = dict(state["window"])
-        for log in self.loggers:
+        self.restored = ("exact", "")
+        for log in self._resumable():
             if type(log).__name__ in state["logs"]:
-                log.load_state_dict(state["logs"][type(log).__name__])  # type: ignore[attr-defined]  # it saved a state
+                log.load_state_dict(state["logs"][type(log).__name__])
+                told = restored("log", log)
+                if told.how != "exact":
+                    self.restored = (told.how, told.why)
+
+    def _resumable(self) -> list[ResumableLogger]:
+        return [log for log in self.loggers if isinstance(log, ResumableLogger)]

@@ -13,7 +13,14 @@ from trainers.config import LoggerConfig
 from trainers.loggers.jsonl import JsonlLogger
 from trainers.loggers.wandb import WandbLogger
 
-__all__ = ["JsonlLogger", "Logger", "VideoLogger", "WandbLogger", "make_loggers"]
+__all__ = [
+    "JsonlLogger",
+    "Logger",
+    "ResumableLogger",
+    "VideoLogger",
+    "WandbLogger",
+    "make_loggers",
+]
 
 
 class Logger(Protocol):
@@ -29,6 +36,20 @@ class VideoLogger(Logger, Protocol):
     """Shows films as well: MP4 files that stay where they are; may raise if it cannot."""
 
     def write_video(self, name: str, path: Path, frames: int) -> None: ...
+
+
+@runtime_checkable
+class ResumableLogger(Logger, Protocol):
+    """Goes on where a checkpoint has left it.
+
+    Only `start`, when a run begins, changes what is there: a checkpoint may prove not to fit.
+    """
+
+    def start(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 def make_loggers(

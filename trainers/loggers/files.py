@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainers.disk import sync
+
 log = logging.getLogger("trainers")
 
 
@@ -15,7 +17,7 @@ class GrowingFile:
 
     Attributes:
         path: where it is; its directory has to exist.
-        end: where its last whole record ends.
+        end: where its last whole record ends; the next one goes there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,6 +34,20 @@ class GrowingFile:
                 file.truncate(self.end)  # the half record of a write that failed
                 file.write(record)
             self.end += len(record)
+
+    def cut(self) -> None:
+        """Drop what stands behind the last whole record."""
+        if self.path.exists():
+            self.append(b"")
+        else:
+            self.end = 0
+
+    def sync(self) -> None:
+        """Wait until the disk has all of it, whatever becomes of the machine."""
+        with self.warn_once():
+            if self.path.exists():
+                sync(self.path)
+                sync(self.path.parent)
 
     @contextmanager
     def warn_once(self) -> Iterator[None]:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from trainers.loggers.files import GrowingFile
 
-log = logging.getLogger("trainers")
-
 
 class JsonlLogger:
     """Appends one strict JSON object a line; NaN and infinities, which JSON lacks, become null.
 
-    A last line that a crash cut short is dropped on opening. `load_state_dict` drops the lines
-    written after the checkpoint, so that `frames` never goes back in a resumed run.
+    `start` drops a last line that a crash cut short and, after `load_state_dict`, the lines written
+    after the checkpoint, so that `frames` never goes back in a resumed run. Nothing before it
+    changes the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = GrowingFile(path)
-        self._trim()
+        self._file.end = self._end_of_lines()
+        self.restored = ("exact", "")
+
+    def start(self) -> None:
+        """Drop what stands behind the last line that counts."""
+        self._file.cut()
 
     def write(self, line: Mapping[str, float | int]) -> None:
         strict = {key: value if math.isfinite(value) else None for key, value in line.items()}
@@ -33,21 +35,22 @@ class JsonlLogger:
         """Nothing is held open."""
 
     def state_dict(self) -> dict[str, int]:
+        """Where the file ends; up to there it outlives the machine, as a checkpoint does."""
+        self._file.sync()
         return {"bytes": self._file.end}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         offset = state["bytes"]
-        if self._file.end < offset:
-            log.warning(
-                "%s is shorter (%d bytes) than at the checkpoint (%d): some of its lines are lost",
-                *(self._file.path, self._file.end, offset),
-            )
-        self._trim(offset)
+        self._file.end = end = self._end_of_lines(offset)
+        self.restored = ("exact", "")
+        if end < offset:
+            why = f"some lines of {self._file.path} are lost, {end} of {offset} bytes are there"
+            self.restored = ("statistical", why)
 
-    def _trim(self, limit: int | None = None) -> None:
-        """Cuts the file after the last line that is complete within `limit` bytes."""
+    def _end_of_lines(self, limit: int | None = None) -> int:
+        """Where the last line ends that is complete within `limit` bytes."""
         path = self._file.path
         with self._file.warn_once():
             if path.exists():
-                self._file.end = path.read_bytes()[:limit].rfind(b"\n") + 1
-                os.truncate(path, self._file.end)
+                return path.read_bytes()[:limit].rfind(b"\n") + 1
+        return 0

@@ -24,14 +24,19 @@ class TensorboardLogger:
 
     Each start of a run has a file of its own in `directory`, TensorBoard reads them in their order.
     A file first hides what the earlier ones hold from its first line on. After `load_state_dict`
-    that is the last line before the checkpoint, so there is no point that `metrics.jsonl` lacks.
+    that is the last line before the checkpoint, which `start` writes once more, so there is no
+    point that `metrics.jsonl` lacks.
     """
 
     def __init__(self, directory: Path) -> None:
         self._file = GrowingFile(directory / f"events.out.tfevents.{time.time_ns()}")
         self._last_line: dict[str, float] = {"frames": 0}
-        with self._file.warn_once():
-            directory.mkdir(exist_ok=True)
+        self._loaded = False
+
+    def start(self) -> None:
+        """Hide what was written after the checkpoint that was loaded, if one was."""
+        if self._loaded:
+            self.write(self._last_line)
 
     def write(self, line: Mapping[str, float | int]) -> None:
         self._last_line = dict(line)
@@ -52,6 +57,8 @@ class TensorboardLogger:
     def _append(self, frames: int, summary: Any) -> None:
         events = [Event(step=frames, summary=summary)]
         if self._file.end == 0:
+            with self._file.warn_once():
+                self._file.path.parent.mkdir(exist_ok=True)
             start = Event(step=frames, session_log=SessionLog(status=SessionLog.START))
             events = [Event(file_version="brain.Event:2"), start, *events]
         self._file.append(b"".join(_record(event) for event in events))
@@ -63,7 +70,7 @@ class TensorboardLogger:
         return {"last_line": self._last_line}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.write(state["last_line"])
+        self._last_line, self._loaded = dict(state["last_line"]), True
 
 
 def _record(event: Event) -> bytes:

@@ -30,6 +30,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialized
 from torch import Tensor
 
+from trainers.disk import sync
 from trainers.saving.segments import Rows
 
 FORMAT = 2
@@ -76,7 +77,10 @@ def save(
     document = {"format": FORMAT, "state": _encode(state, "", tensors, rows, check)}
     staged = path.with_name(f".{path.name}.partial")
     shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True)
+        sync(path.parent.parent)
+    staged.mkdir()
     try:
         files = _save_rows(rows, staged, previous, check)
         contents = {
@@ -87,9 +91,9 @@ def save(
         files |= {name: _write(staged / name, content) for name, content in contents.items()}
         manifest = {"files": files, "sha256": _hash_of(files)}
         _write(staged / _MANIFEST, json.dumps(manifest, indent=1).encode())
-        _sync(staged)
+        sync(staged)
         staged.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -118,18 +122,6 @@ def load_plain(path: str | Path) -> dict[str, Any]:
     with _reading(path):
         _verified(path, only=_STATE)
         return _state(path)
-
-
-def verify(path: str | Path) -> None:
-    """Check a checkpoint directory without reading its tensors into memory.
-
-    Raises:
-        CheckpointError: as :func:`load`.
-    """
-    path = Path(path)
-    with _reading(path):
-        _verified(path)
-        _state(path)
 
 
 @contextmanager
@@ -281,7 +273,7 @@ def _save_rows(
 def _write(path: Path, content: bytes) -> dict[str, Any]:
     """A file on the disk, read back; its fingerprint is that of what it should hold."""
     path.write_bytes(content)
-    _sync(path)
+    sync(path)
     fingerprint = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     if _fingerprint(path) != fingerprint:
         raise OSError(f"{path} does not hold what was written to it")
@@ -316,11 +308,3 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 def _hash_of(files: Any) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

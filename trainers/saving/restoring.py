@@ -25,6 +25,8 @@ _PACKAGES = (
     "gymnasium",
     "mujoco",
     "envpool",
+    "ale-py",
+    "Box2D",
 )
 _COSTS = {
     "threads": "sums of floats are taken in another order",

@@ -36,15 +36,15 @@ def checked(overrides: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: they do not make a run, or leave no room for where it goes and is resumed.
     """
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    for key, override in zip(keys, overrides, strict=True):
         if key in ("run_dir", "resume", "resume_override", "-m", "--multirun"):
             raise ConfigError(key, override, "not to be given: both runs are made here")
     plan = preflight(list(overrides))
     if len(plan.configs) != 1:
         raise ConfigError("command line", list(overrides), "a single run")
     (config,) = plan.configs
-    if any("checkpoint" in override for override in overrides):
+    if "checkpoint.interval" in keys:
         if config.checkpoint.interval == 0:
             allowed = "above 0: a run without checkpoints cannot go on"
             raise ConfigError("checkpoint.interval", 0, allowed)
@@ -70,11 +70,13 @@ def run_straight(overrides: Sequence[str], run_dir: Path) -> Straight:
 def run_killed(
     overrides: Sequence[str], run_dir: Path, straight: Straight, kills: int, seed: int
 ) -> list[str]:
-    """Train with so many SIGKILLs at random instants, and to the end; where each of them struck.
+    """Train with SIGKILLs at random instants, and to the end; where each of them struck.
+
+    There are fewer than ``kills`` if the run is at its end before.
 
     Raises:
-        RuntimeError: it failed in another way, or was never continued from a checkpoint: it ended
-            before it could be killed.
+        RuntimeError: it failed in another way, or was never killed and continued from a checkpoint:
+            it ended before.
     """
     dice, struck = random.Random(seed), []
     frames = _saved_frames(straight.run_dir)
@@ -91,8 +93,9 @@ def run_killed(
         run.kill()
         struck.append(_where(run_dir))
     _Run(overrides, run_dir).finish()
-    if "resumed from" not in (run_dir / "train.log").read_text():
-        raise RuntimeError("the run was never continued from a checkpoint: let it train for longer")
+    if not struck or "resumed from" not in (run_dir / "train.log").read_text():
+        why = "killed and continued from a checkpoint: let it train for longer"
+        raise RuntimeError(f"the run was never {why}")
     return struck
 
 

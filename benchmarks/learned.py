@@ -31,9 +31,17 @@ What the presets learn, by `make results`, which trains all of it, or goes on wh
 and writes this page. A figure is the mean of a run's last three evaluations (deterministic policy,
 environments and seeds of its own), never the best; a row's is the mean over its seeds, and all that
 were run are shown. Presets were tuned on seeds below 100. Pictures show interquartile means over
-the seeds with 95 % bootstrap intervals. What is kept of each run (its evaluations, its
-configuration, the commit and the machine) is in [`results/`](results/); `python scripts/results.py
---page` makes the page from that.
+the seeds with 95 % bootstrap intervals. All seeds are evaluated from the same start states (of
+`eval.seed`), so what these contribute is in no interval. What is kept of each run (its evaluations,
+its configuration, the commit and the machine) is in [`results/`](results/); `python
+scripts/results.py --page` makes the page from that.
+"""
+
+VERSIONS = """\
+A score that was published for another version of the environment than the row's names it.
+HalfCheetah, and LunarLander without wind, are the same tasks in all of these; since v5 Hopper and
+Walker2d are no longer rewarded for standing in the step in which they fall, and Walker2d's right
+foot slips less.
 """
 
 
@@ -147,7 +155,7 @@ def _line(each: Result) -> list[str]:
         "" if row.must is None else number(row.must),
         "" if row.goal is None else number(row.goal),
         _reached(each),
-        "; ".join(map(_published, each.anchors)),
+        "; ".join(_published(anchor, each.planned.config.env.id) for anchor in each.anchors),
         took,
     ]
 
@@ -164,10 +172,11 @@ def _reached(each: Result) -> str:
     return "must" if each.mean >= row.must else "MISSED"
 
 
-def _published(anchor: Anchor) -> str:
+def _published(anchor: Anchor, env: str) -> str:
     spread = f" ± {number(anchor.std)}" if anchor.std is not None else ""
     seeds = f"{anchor.seeds} seed{'s' * (anchor.seeds > 1)}"
-    return f"{number(anchor.score)}{spread} ({anchor.source}, {seeds})"
+    version = f", {anchor.env.rpartition('-')[2]}" if anchor.env != env else ""
+    return f"{number(anchor.score)}{spread} ({anchor.source}, {seeds}{version})"
 
 
 def section(each: Result) -> str:
@@ -232,4 +241,4 @@ def sources(results: Sequence[Result]) -> str:
     """Where what was published is from."""
     cited = dict.fromkeys(anchor for each in results for anchor in each.anchors)
     lines = {f"- {a.source}: {a.of}. {a.citation}." for a in cited}
-    return "\n".join(["## Published scores", "", *sorted(lines)]) if lines else ""
+    return "\n".join(["## Published scores", "", *sorted(lines), "", VERSIONS]) if lines else ""

@@ -54,6 +54,7 @@ def observe(built: Built, config: TrainConfig, run_dir: Path) -> Checkpoint:
         seed=config.eval.seed,
         deterministic=config.eval.deterministic,
         best_dir=run_dir / "best" if config.checkpoint.best else None,
+        about=config.about,
     )
     films = FilmEvaluations(evaluate, config.env, run_dir / "videos", loggers)
     save = Checkpoint(run_dir / "checkpoints", config.checkpoint.keep)

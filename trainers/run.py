@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.commands import as_value, command
 from trainers.config import ConfigError, TrainConfig, load_config, save_config
 from trainers.config.env_id import check_env_id
 from trainers.config.resume import changes
@@ -93,7 +94,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
                 "last checkpoint", trainer.frames, trainer.updates, run_dir / "train.log", run_dir
             )  # fmt: skip
             return FAILED
-        logger.info(_farewell(run_dir, trainer, resumable=not checkpoint.failed))
+        logger.info(_farewell(config, run_dir, trainer, resumable=not checkpoint.failed))
         if checkpoint.failed:
             return FAILED
         for place in _to_look_at(config, run_dir):
@@ -234,20 +235,21 @@ def _greeting(config: TrainConfig, run_dir: Path, trainer: Trainer) -> str:
 
     device = next(iter(trainer.phases[0].parameters())).device
     return (
-        f"{config.algo.name} on {config.env.id}, seed {config.seed}, "
+        f"{config.about}, seed {config.seed}, "
         f"frames {trainer.frames} to {_end(config)}, {device}, "
         f"{torch.get_num_threads()} threads; everything goes to {run_dir}"
     )
 
 
-def _farewell(run_dir: Path, trainer: Trainer, resumable: bool) -> str:
+def _farewell(config: TrainConfig, run_dir: Path, trainer: Trainer, resumable: bool) -> str:
     why = f" ({trainer.stop_reason})" if trainer.stop_reason else ""
     end = f"ended at frame {trainer.frames}, update {trainer.updates}{why}"
     if not resumable:
         return f"{end}; THE LAST CHECKPOINT COULD NOT BE WRITTEN, see train.log"
     if trainer.complete and not trainer.interrupted:
         return f"{end}; metrics in {run_dir / 'metrics.jsonl'}"
-    return f"{end}; go on with: python scripts/train.py resume={run_dir}"
+    again = command("train.py", f"resume={as_value(run_dir)}", plugins=config.plugins)
+    return f"{end}; go on with: {again}"
 
 
 def _to_look_at(config: TrainConfig, run_dir: Path) -> Iterator[str]:
@@ -257,13 +259,13 @@ def _to_look_at(config: TrainConfig, run_dir: Path) -> Iterator[str]:
         yield f"report: {page}"
     if best.is_dir():
         yield f"best policy: {best}{_achieved(best)}"
-    command = f"python scripts/evaluate.py run_dir={run_dir}"
+    arguments = [f"run_dir={as_value(run_dir)}"]
     if not best.is_dir():
-        command += " which=latest"
-    if config.plugins:
-        command += f" plugins=[{','.join(config.plugins)}]"
-    films = find_spec("av") is not None
-    yield f"film: {command} video=true" if films else f"evaluation: {command}"
+        arguments.append("which=latest")
+    if films := find_spec("av") is not None:
+        arguments.append("video=true")
+    line = command("evaluate.py", *arguments, plugins=config.plugins)
+    yield f"film: {line}" if films else f"evaluation: {line}"
 
 
 def _achieved(best: Path) -> str:

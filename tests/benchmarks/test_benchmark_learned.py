@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.made_up_runs import make_run
 
-from benchmarks.learned import keep, result, summary, write_page
+from benchmarks.learned import VERSIONS, keep, result, summary, write_page
 from benchmarks.learning import Job, Planned, read_list
 from benchmarks.training import sessions_file
 from trainers.config import save_config
@@ -124,9 +124,10 @@ def test_a_row_says_what_was_reached(results: Results) -> None:
     results.trained("sac-HalfCheetah-100k", 101, [9000] * 7 + [6300, 6400, 6500])
     assert results.line("sac-HalfCheetah-100k") == [
         *("[SAC HalfCheetah-v5](#sac-halfcheetah-100k)", "100k", "2", "6,200", "5,490", "6,156"),
-        *("goal", "6,156 ± 738 (SimbaV2, 10 seeds)", "16 min 40 s"),
+        *("goal", "6,156 ± 738 (SimbaV2, 10 seeds, v4)", "16 min 40 s"),
     ]
     results.trained("ppo-CartPole-100k", 100, [500] * 10)
+    assert results.line("ppo-CartPole-100k")[7] == "500 (RL Zoo, 1 seed)"  # of the same version
     assert results.line("ppo-CartPole-100k")[2:7] == ["1 of 2", "500", "475", "", "unfinished"]
     results.trained("ppo-CartPole-100k", 101, [500] * 5)
     assert results.line("ppo-CartPole-100k")[2:7] == ["1 of 2", "500", "475", "", "unfinished"]
@@ -134,7 +135,7 @@ def test_a_row_says_what_was_reached(results: Results) -> None:
     assert results.line("sac-Hopper-100k")[2:7] == ["1", "1,000", "", "1,103", "below"]
     assert results.line("ppo-Hopper-1M")[2:8] == [
         *("0 of 1", "-", "1,850", "2,600", ""),
-        "2,609 ± 701 (Tianshou, 10 seeds); 2,410 (RL Zoo, 1 seed)",
+        "2,609 ± 701 (Tianshou, 10 seeds, v3); 2,410 (RL Zoo, 1 seed, v3)",
     ]
     for value, verdict in [(1849, "MISSED"), (1850, "must"), (2600, "goal")]:
         results.runs = results.out / verdict
@@ -188,6 +189,7 @@ def test_a_run_of_other_settings_does_not_count(results: Results) -> None:
 
 def test_sources_and_notes_end_the_page(results: Results) -> None:
     (results.out / "results").mkdir(parents=True)
+    assert VERSIONS in results.page().partition("## Published scores")[2]
     assert "Weng et al. (2022), Tianshou" in results.page().partition("## Published scores")[2]
     (results.out / "results" / "notes.md").write_text("## Notes\n\nHopper falls over.\n")
     assert results.page().endswith("\n\n## Notes\n\nHopper falls over.\n")

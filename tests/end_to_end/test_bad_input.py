@@ -13,6 +13,7 @@ from running import TINY, last_state, lines, names, parameters, seen_trainer, tr
 from support.algorithms import ALL, ON_POLICY, command, task_of
 from support.states import assert_same
 
+from trainers.reporting.runs import read
 from trainers.saving import checkpoint
 
 RUN = Path("run")
@@ -171,7 +172,11 @@ def test_an_evaluation_that_raises(capfd: Capture) -> None:
     assert "RuntimeError: the wheel came off" in said
     assert "ended at frame 54, update 14" in said
     assert last_state(RUN)["clock"]["frames"] == 52
+    run = read(RUN)
+    problem = "it ended with an error: RuntimeError: the wheel came off"
+    assert (run.state, list(run.problems)) == ("failed", [problem])
     assert train(*FIXED) == 0
+    assert (read(RUN).state, list(read(RUN).problems)) == ("finished", [])
 
 
 def test_a_loss_that_is_nan(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:

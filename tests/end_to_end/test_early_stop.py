@@ -61,7 +61,7 @@ def test_a_signal_at_its_end_leaves_the_evaluation_to_the_resume(
     monkeypatch.setenv("FRAME", "50")
     signalled = ("plugins=[my_plugin]", "hooks=[signal]")
     assert train(*TINY, *TRAINED, *signalled, "run_dir=run") == 75
-    assert "go on with: python scripts/train.py resume=run" in capfd.readouterr().err
+    assert " train.py resume=run 'plugins=[my_plugin]'\n" in capfd.readouterr().err
     assert [EVALUATION in line for line in lines(RUN)] == [False]
     assert last_state(RUN)["clock"]["frames"] == 50
     assert train("resume=run", "plugins=[my_plugin]", "hooks=[]") == 0

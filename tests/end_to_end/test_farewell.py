@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,9 @@ def test_report_best_policy_and_a_command_that_works(capfd: Capture) -> None:
     kept = load(RUN / "best")
     value, frame = kept["eval/episode_return"], kept["frames"]
     assert best == f"best policy: run/best (return {value:.6g} at frame {frame})"
-    assert film == "film: python scripts/evaluate.py run_dir=run video=true"
-    assert evaluate.main(film.split()[3:]) == 0
+    _, _, script, *arguments = shlex.split(film)
+    assert (script, arguments) == ("evaluate.py", ["run_dir=run", "video=true"])
+    assert evaluate.main(arguments) == 0
     assert (RUN / json.loads((RUN / "evaluation-best.json").read_text())["video"]).is_file()
 
 
@@ -44,9 +46,22 @@ def test_only_what_is_there(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> 
     off = ("checkpoint.best=false", "plugins=[my_plugin]", "total_frames=50")
     assert train(*TINY, *off, "run_dir=run") == 0  # TINY makes no report
     (evaluation,) = said_last(capfd)
-    command = "python scripts/evaluate.py run_dir=run which=latest plugins=[my_plugin]"
-    assert evaluation == f"evaluation: {command}"
-    assert evaluate.main(command.split()[2:]) == 0
+    kind, _, script, *arguments = shlex.split(evaluation)
+    assert (kind, script) == ("evaluation:", "evaluate.py")
+    assert arguments == ["run_dir=run", "which=latest", "plugins=[my_plugin]"]
+    assert evaluate.main(arguments) == 0
+
+
+def test_a_place_of_an_unusual_name(capfd: Capture) -> None:
+    place = "it's a=b, $1 (2)"
+    quoted = place.replace("'", r"\'")
+    stopped = ("total_frames=50", "stop_at=45", f"run_dir='{quoted}'")
+    assert train(*TINY, *stopped) == 0
+    again, *_, look = [line for line in capfd.readouterr().err.splitlines() if ".py " in line]
+    arguments = shlex.split(look.partition("evaluate.py ")[2])
+    assert evaluate.main([each for each in arguments if each != "video=true"]) == 0
+    assert (Path(place) / "evaluation-best.json").is_file()
+    assert train(*shlex.split(again.partition("train.py ")[2])) == 0
 
 
 def test_a_report_of_another_day_is_not_meant(capfd: Capture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -61,7 +62,7 @@ def test_a_signal_stops_with_a_checkpoint(
     said = capfd.readouterr().err
     assert f"{name}: stopping with a checkpoint" in said
     assert f"ended at frame {frame}" in said
-    assert "go on with: python scripts/train.py resume=run" in said
+    assert re.search(r"go on with: \S+ train.py resume=run 'plugins=\[my_plugin\]'$", said, re.M)
     assert last_state(RUN)["clock"]["frames"] == frame
     if frame > 50:  # no evaluation, no line of its own: nothing that belongs to an end
         assert [line["frames"] for line in lines(RUN)] == [50, 60, 100]
@@ -373,5 +374,6 @@ def test_a_signal_before_a_run_goes_on_leaves_it_as_it_is(run: Path, finished: P
     (run / "metrics.jsonl").write_text("")  # else it is finished
     code, said = signalled_at_start("resume=run", name="SIGTERM")
     assert code == 75
-    assert "train.py: SIGTERM: ended; go on with: python scripts/train.py resume=run\n" in said
+    again = rf"go on with: \S+ {SCRIPT} resume=run 'plugins=\[slow_plugin\]'\n"
+    assert re.search(f"train.py: SIGTERM: ended; {again}", said)
     assert names(run) == names(finished)

@@ -147,7 +147,7 @@ def test_a_run_cut_short_by_max_seconds_goes_on_as_if_it_had_not_been(
     for frame in (1, 2):
         assert train(*TINY, *at_once) == 0
         said = capfd.readouterr().err
-        assert f"ended at frame {frame}, update 0 (max_seconds=1e-06); go on with: python" in said
+        assert f"ended at frame {frame}, update 0 (max_seconds=1e-06); go on with: " in said
         assert [line["frames"] for line in lines(tmp_path / "run")] == [frame]
     assert train("resume=run") == 0
     assert_equal_runs(tmp_path / "run", finished)

@@ -115,14 +115,20 @@ def test_there_is_one_process_at_a_time(run: Path, monkeypatch: Patch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("goal_reached", "interrupted", "state"),
-    [(True, False, "finished"), (False, False, "unfinished"), (True, True, "unfinished")],
+    ("goal_reached", "interrupted", "reason", "state"),
+    [
+        (True, False, None, "finished"),
+        (False, False, "max_seconds=1", "unfinished"),
+        (True, True, "SIGTERM", "unfinished"),
+        (False, True, None, "failed"),  # by an error
+    ],
 )
 def test_the_last_page_tells_how_the_run_has_ended(
-    goal_reached: bool, interrupted: bool, state: str, run: Path
+    goal_reached: bool, interrupted: bool, reason: str | None, state: str, run: Path
 ) -> None:
     trainer = stub()
     trainer.goal_reached, trainer.interrupted = goal_reached, interrupted
+    trainer.stop_reason = reason
     Report(run, interval_s=60).finish(trainer)
     assert f'class="state {state}"' in page_of(run)
     assert "http-equiv" not in page_of(run)

@@ -23,6 +23,7 @@ from trainers.saving import checkpoint
 
 BOX = gym.spaces.Box(-np.inf, np.inf, (3,))
 DISCRETE = register_spaces("PoliciesDiscrete", BOX, gym.spaces.Discrete(4))
+LIKE_PENDULUM = register_spaces("LikePendulum", BOX, gym.spaces.Box(-2.0, 2.0, (1,)))
 
 
 def discrete() -> EnvConfig:
@@ -143,6 +144,35 @@ def test_weights_of_other_networks_are_refused(which: Any, other: Any, copied: P
     ) as caught:
         load_policy(copied, which)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("which", ["best", "latest"])
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (lambda: tiny_sac(env=env_config(LIKE_PENDULUM)), f"sac on {LIKE_PENDULUM}"),
+        (lambda: tiny("redq", algo={"num_critics": 2}), "redq on Pendulum-v1"),
+    ],
+)
+def test_weights_of_another_run_are_refused_though_they_fit(
+    which: Any, other: Any, named: str, copied: Path
+) -> None:
+    _reconfigure(copied, other())
+    with pytest.raises(ConfigError) as caught:
+        load_policy(copied, which)
+    assert str(caught.value).endswith(f"; it is of sac on Pendulum-v1, config.yaml of {named}")
+
+
+def test_weights_that_do_not_say_whose_they_are_are_taken(copied: Path) -> None:
+    (newest,) = (copied / "checkpoints").iterdir()
+    best, latest = checkpoint.load(copied / "best"), checkpoint.load(newest)
+    del best["about"], latest["hooks"]["evaluation"]["about"]
+    for path, state in ((copied / "best", best), (newest, latest)):
+        checkpoint.save(path.with_name("old"), state)
+        shutil.rmtree(path)
+        path.with_name("old").rename(path)
+    _reconfigure(copied, tiny_sac(env=env_config(LIKE_PENDULUM)))
+    assert [load_policy(copied, which).frames for which in ("best", "latest")] == [40, 40]
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:

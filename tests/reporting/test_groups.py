@@ -119,7 +119,8 @@ def test_a_seed_counts_once(runs: Runs) -> None:
     write_lines(old, [line(4000, eval__episode_return=5.0)])
     write_lines(new, [line(4000, eval__episode_return=6.0)])
     write_lines(unfinished, [line(3000, eval__episode_return=7.0)])
-    os.utime(old, (1, 1))
+    os.utime(old / "metrics.jsonl", (1, 1))
+    os.utime(new, (1, 1))  # a page was put into the other one since
     (group,), left_out = runs.grouped()
     assert [run.path for run in group.runs] == [new]
     assert {each.path for each in left_out} == {unfinished, old}

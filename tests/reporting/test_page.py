@@ -135,6 +135,32 @@ def test_methods_are_compared(report: Report, page: Page) -> None:
     assert "Finished runs only, on HalfCheetah-v5 at 50k frames" in page.text
 
 
+def test_what_is_not_compared_is_said(tmp_path: Path, report: Report, page: Page) -> None:
+    assert report.not_compared == []
+    assert "such figures of two reports cannot be compared" in page.text
+    paths = [make_run(tmp_path / algo, algo=algo) for algo in ("sac", "ppo")]
+    text = Page(as_html(report_of(*paths))).text
+    assert (
+        "There is nothing to compare. Left out of it: 2 ppo on HalfCheetah-v5: 1 finished" in text
+    )
+
+
+def test_runs_that_failed_are_counted(tmp_path: Path) -> None:
+    def add(seed: int, **given: Any) -> Path:
+        return make_run(tmp_path / f"{seed}", seed=seed, settings={"total_frames": 3000}, **given)
+
+    failed = [add(1, returns=[1.0]), add(2, returns=[2.0])]
+    for path in failed:
+        (path / "train.log").write_text("1:00 DEBUG the run ended with an error\n1:00 ERROR Oh\n")
+    assert Page(as_html(report_of(*failed))).rows[1][6] == "2, failed"
+    unfinished = add(3, returns=[3.0])
+    assert Page(as_html(report_of(*failed, unfinished))).rows[1][6] == "3, unfinished, 2 failed"
+    page = Page(as_html(report_of(*failed, unfinished, add(4))))
+    assert page.rows[1][6] == "1 finished of 4, 2 failed"
+    assert [row[-1] for row in page.rows[-4:]] == ["failed", "failed", "unfinished", "finished"]
+    assert f"{failed[0]}: it ended with an error: Oh" in page.text
+
+
 def test_one_run(tmp_path: Path) -> None:
     path = make_run(tmp_path / "a", [1, 2], total_frames=9000, seed=5)
     (path / "train.log").write_text("10:00 INFO resumed from a: frame 1000, update 9\n")

@@ -25,9 +25,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
 def test_a_score_is_the_mean_of_the_last_three_evaluations(tmp_path: Path) -> None:
     run = read(make_run(tmp_path / "a", [100, 1, 2, 6]))
     assert run.score() == 3.0
-    assert run.score(until=3999) == pytest.approx(103 / 3)
-    assert run.score(until=2000) == 50.5
-    assert np.isnan(run.score(until=999))
+    assert read(make_run(tmp_path / "b", [1, 2])).score() == 1.5
 
 
 def test_an_unfinished_run_that_was_resumed(tmp_path: Path) -> None:
@@ -59,10 +57,46 @@ def test_a_run_without_its_last_evaluation_is_not_finished(tmp_path: Path) -> No
     assert read(path).state == "unfinished"
 
 
+ENDED = """\
+2026-01-01 10:00:00,0 INFO sac on A, seed 0, frames 0 to 9, cpu, 1 threads; everything goes to a
+2026-01-01 10:00:01,0 DEBUG the run ended with an error
+Traceback (most recent call last):
+RuntimeError: the wheel came off
+2026-01-01 10:00:01,0 ERROR RuntimeError: the wheel came off
+2026-01-01 10:00:01,0 ERROR ended at frame 3000, update 9; the traceback is in a/train.log
+"""
+
+
+def test_a_run_that_ended_with_an_error_has_failed(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "a", total_frames=50_000)
+    (path / "train.log").write_text(ENDED)
+    run = read(path)
+    problem = "it ended with an error: RuntimeError: the wheel came off"
+    assert (run.state, list(run.problems)) == ("failed", [problem])
+    # While it goes on, and when it is stopped then, it has not.
+    again = ENDED.splitlines()[0].replace("frames 0", "frames 2000") + "\n"
+    (path / "train.log").write_text(ENDED + again)
+    assert (read(path).state, list(read(path).problems)) == ("unfinished", [])
+    (path / "train.log").write_text(ENDED + again + ENDED)
+    assert read(path).state == "failed"
+
+
+def test_what_failed_after_the_last_evaluation_is_finished_and_said(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "a")
+    (path / "train.log").write_text(ENDED)
+    run = read(path)
+    assert (run.state, len(run.problems)) == ("finished", 1)
+
+
 def test_what_the_training_says_of_itself_counts(tmp_path: Path) -> None:
     path = make_run(tmp_path / "a", total_frames=50_000)
     assert read(path, "running").state == "running"
     assert read(path, "finished").state == "finished"
+    failed = read(path, "failed")  # its log does not say so yet
+    assert (failed.state, list(failed.problems)) == (
+        "failed",
+        ["it ended with an error: see train.log"],
+    )
 
 
 BROKEN = [
@@ -135,6 +169,7 @@ def test_missing_lines_are_noticed(tmp_path: Path) -> None:
     [
         [50, 60, 100, 120, 150, 160],  # lines of evaluations in between
         [2048, 4096, 6144, 8192],  # rollouts longer than the interval of 1,000
+        [1980, 2970, 3960, 4950, 5940],  # a bit shorter: of 990
         [5000, 10_000, 15_000, 16_000, 17_000],  # another interval after a resume
         [180, 200, 200],  # made longer
         [50],
@@ -144,6 +179,15 @@ def test_no_lines_are_missing_here(frames: list[int], tmp_path: Path) -> None:
     path = make_run(tmp_path / "a", settings={"log.interval": min(1000, frames[0])})
     write_lines(path, [line(each) for each in frames])
     assert list(read(path).problems) == []
+
+
+def test_a_copy_that_has_kept_the_evaluations_only_lacks_no_lines(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "a", settings={"eval.interval": 5000})
+    frames = [8192, 12_288, 16_384, 20_480, 28_672, 32_768]  # of rollouts of 4,096
+    write_lines(path, [line(each, eval__episode_return=1.0) for each in frames])
+    assert list(read(path).problems) == []
+    write_lines(path, [line(each, eval__episode_return=1.0) for each in (8192, 12_288, 32_768)])
+    assert len(read(path).problems) == 1
 
 
 def test_frames_that_go_back_are_those_that_a_resume_went_through_again(tmp_path: Path) -> None:

@@ -13,12 +13,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.algorithms import tiny_ppo, tiny_sac
+import torch
+from support.algorithms import ALL, tiny, tiny_dqn, tiny_ppo, tiny_sac
 from support.environments import env_config
+from support.states import assert_same
+from tensordict import TensorDict
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from trainers.build import build
 from trainers.config import CheckpointConfig, EvalConfig, NetworkConfig, TrainConfig, save_config
 from trainers.policies import films
-from trainers.policies.evaluate import main
+from trainers.policies.evaluate import WITHOUT_SAMPLES, main
+from trainers.policies.policies import LoadedPolicy, load_policy
 from trainers.run import run
 from trainers.saving import checkpoint
 
@@ -91,12 +97,26 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --------------------------------------------------------------------- results
 
 
-def test_the_normaliser_stays_as_it_was_saved(ppo: Path) -> None:
+def test_the_normaliser_is_the_saved_one_and_stays_so(
+    ppo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[LoadedPolicy] = []
+
+    def loading(*arguments: Any) -> LoadedPolicy:
+        used.append(load_policy(*arguments))
+        return used[-1]
+
+    monkeypatch.setattr("trainers.policies.evaluate.load_policy", loading)
+    found = evaluated(f"run_dir={ppo}")
     state = checkpoint.load(ppo / "best")
-    means = [value for name, value in state["policy"].items() if name.endswith(".mean")]
-    assert means
-    assert all(mean.abs().sum() > 0 for mean in means)
-    assert evaluated(f"run_dir={ppo}") == evaluated(f"run_dir={ppo}")
+    assert_same(dict(used[0].policy.state_dict()), state["policy"])
+    (shift,) = [name for name in state["policy"] if name.endswith(".shift")]
+    assert state["policy"][shift].abs().sum() > 0
+    state["policy"][shift] += 3.0
+    shifted = Path(shutil.copytree(ppo, tmp_path / "shifted"))
+    shutil.rmtree(shifted / "best")
+    checkpoint.save(shifted / "best", state)
+    assert evaluated(f"run_dir={shifted}")["returns"] != found["returns"]
 
 
 def test_the_table_and_the_file_say_the_same(copy: Path, capsys: Capture) -> None:
@@ -137,6 +157,23 @@ def test_actions_are_sampled_if_asked_for(sac: Path) -> None:
     )
     assert not set(mode["returns"]) & set(sample["returns"])
     assert evaluated(f"run_dir={sac}", "deterministic=false") == sample
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_policies_that_have_no_samples_are_known(name: str) -> None:
+    built = build(tiny(name), will_train=False)
+    envs = built.trainer.collector.envs
+    data = TensorDict({"observation": torch.zeros(200, envs.num_observations)}, [200])
+    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+        actions = built.policy(data)["action"]
+    envs.close()
+    assert (len(actions.unique()) == 1) == (name in WITHOUT_SAMPLES)
+
+
+def test_samples_of_a_policy_that_has_none_are_refused(copy: Path, capsys: Capture) -> None:
+    save_config(tiny_dqn(), copy / "config.yaml")
+    expected = "deterministic: got false, expected true; the policy of dqn has one action"
+    refused([f"run_dir={copy}", "deterministic=false"], expected, capsys)
 
 
 def test_success_is_reported_where_the_environment_does(tmp_path: Path, capsys: Capture) -> None:

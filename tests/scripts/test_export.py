@@ -26,7 +26,9 @@ from torchrl.data import Bounded
 
 from trainers.build import ALGORITHMS
 from trainers.config import NetworkConfig
+from trainers.config.export import ExportError
 from trainers.policies import export
+from trainers.policies.policies import load_policy
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "export.py"
 HAS_ONNX = all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))
@@ -289,6 +291,43 @@ def test_a_file_that_acts_differently_is_an_error(
     assert "export.py: the exported policy differs from the original by " in said.err
     assert len(said.err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def always_says(policy: nn.Module, *outputs: float) -> None:
+    """Make the last layer give these, whatever is observed."""
+    last = [layer for layer in policy.modules() if isinstance(layer, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor(outputs))
+
+
+def one_is(action: Any, others: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """An exported policy that gives one action other than all else."""
+    return lambda observations: np.array([action, *[others] * (len(observations) - 1)])
+
+
+@pytest.mark.parametrize("name", ["dqn", "discrete_sac", "ppo"])
+def test_another_action_is_right_only_where_it_is_as_good(name: str, tmp_path: Path) -> None:
+    trained(tiny(name, env_config(IDS["choice"])), tmp_path / "run")
+    loaded = load_policy(tmp_path / "run", "best")
+    always_says(loaded.policy, 1.0, 1.0, 0.0, 0.99, 0.0)  # for the actions -1 to 3
+    for action in (-1, 0):
+        export.compare(loaded, one_is(action, -1), 10)
+    for action in (1, 2):
+        with pytest.raises(ExportError, match=f"differs from the original by {action + 1}"):
+            export.compare(loaded, one_is(action, -1))
+    loaded.envs.close()
+
+
+def test_another_whole_number_is_right_only_where_it_is_as_near(tmp_path: Path) -> None:
+    trained(ppo("whole"), tmp_path / "run")
+    loaded = load_policy(tmp_path / "run", "best")
+    always_says(loaded.policy, -0.1, -0.12)  # which is 4.5 and 4.4 between 0 and 10
+    for number in (4, 5):
+        export.compare(loaded, one_is([number, 4], [4, 4]), 10)
+    with pytest.raises(ExportError, match="differs from the original by 1"):
+        export.compare(loaded, one_is([4, 5], [4, 4]))
+    loaded.envs.close()
 
 
 def test_wrong_input_is_named_before_torch_is_loaded(run: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def make_run(
         "algo": {"name": algo},
         "env": {"id": env, "name": env},
         "log": {"interval": every},
+        "eval": {"interval": every},
         "total_frames": total_frames or every * len(returns),
         "seed": seed,
     }

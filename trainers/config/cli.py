@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from trainers.commands import as_value, command
 from trainers.config.composer import (
     CONFIG_DIR,
     CONFIG_NAME,
@@ -169,6 +170,7 @@ def _job(composed: DictConfig, swept: list[str]) -> None:
 
 
 def _guarded(composed: DictConfig, swept: list[str]) -> int:
+    config: TrainConfig | None = None
     run_dir: Path | None = None
     try:
         config = TrainConfig.from_dict(plain(composed))
@@ -181,9 +183,10 @@ def _guarded(composed: DictConfig, swept: list[str]) -> int:
     except ConfigError as error:
         return _refuse(error)
     except KeyboardInterrupt as interruption:
-        if run_dir is None or not any(run_dir.glob("checkpoints/[0-9]*")):
+        if config is None or run_dir is None or not any(run_dir.glob("checkpoints/[0-9]*")):
             raise
-        said = f"{_name(interruption)}: ended; go on with: python scripts/train.py resume={run_dir}"
+        again = command("train.py", f"resume={as_value(run_dir)}", plugins=config.plugins)
+        said = f"{_name(interruption)}: ended; go on with: {again}"
         print(f"{_program()}: {said}", file=sys.stderr)
         return STOPPED
     except Exception:

@@ -52,6 +52,11 @@ class TrainConfig(Section):
     hooks: list[str] = field(default_factory=list)
     progress: bool = True
 
+    @property
+    def about(self) -> str:
+        """What is learnt by which algorithm, in words."""
+        return f"{self.algo.name} on {self.env.id}"
+
     def check(self) -> None:
         """What depends on several sections."""
         if self.stop_at is not None and self.stop_at > self.total_frames:

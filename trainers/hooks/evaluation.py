@@ -35,6 +35,7 @@ class Evaluate:
         seed: of the episodes, and of the actions if they are not deterministic.
         deterministic: whether the policy explores.
         best_dir: where the best policy so far is kept; None keeps none.
+        about: in words, what the policy learns by and in; saved with it and with the run.
 
     Attributes:
         episodes: of the last evaluation; None if there was none since the run was started.
@@ -51,12 +52,14 @@ class Evaluate:
         seed: int = 0,
         deterministic: bool = True,
         best_dir: Path | None = None,
+        about: str = "",
     ) -> None:
         self.policy = policy
         self.make_envs = make_envs
         self.seeds = evaluation_seeds(seed, episodes)
         self.deterministic = deterministic
         self.best_dir = best_dir
+        self.about = about
         self.best_return = -math.inf
         self.episodes: Episodes | None = None
         self._last_clock = -1
@@ -115,6 +118,7 @@ class Evaluate:
             return True
         state = {
             "policy": self.policy.state_dict(),
+            "about": self.about,
             "frames": trainer.frames,
             "eval/episode_return": episode_return,
         }
@@ -133,8 +137,12 @@ class Evaluate:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """The best return so far, and when the last evaluation was."""
-        return {"best_return": self.best_return, "last_clock": self._last_clock}
+        """The best return so far, when the last evaluation was, and of what."""
+        return {
+            "best_return": self.best_return,
+            "last_clock": self._last_clock,
+            "about": self.about,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""

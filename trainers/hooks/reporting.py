@@ -53,8 +53,7 @@ class Report:
             if self._process is not None:
                 self._end(self._process)  # it shows the run as it was
             self._reported_bytes = 0
-            complete = trainer.complete and not trainer.interrupted
-            self._start("finished" if complete else "unfinished")
+            self._start(_state(trainer))
             if self._process is None:
                 return
             try:
@@ -114,3 +113,10 @@ class Report:
             page = self.run_dir / "report.html"
             logger.warning("%s is not made, training goes on without it: %s", page, why)
         self._warned = True
+
+
+def _state(trainer: Trainer) -> str:
+    """How a run has ended."""
+    if trainer.interrupted and trainer.stop_reason is None:  # nobody asked it to: an error did
+        return "failed"
+    return "finished" if trainer.complete and not trainer.interrupted else "unfinished"

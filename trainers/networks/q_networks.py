@@ -75,12 +75,16 @@ class GreedyPolicy(nn.Module):
         self.network = network
         self.register_buffer("support", support, persistent=False)
 
-    def mode(self, observation: Tensor) -> Tensor:
-        """The number of the action."""
+    def values(self, observation: Tensor) -> Tensor:
+        """Of all actions, ``[..., num_actions]``."""
         values = self.network(observation)
         if self.support is not None:
             values = (values.softmax(-2) * self.support.unsqueeze(-1)).sum(-2)
-        return values.argmax(-1)
+        return values
+
+    def mode(self, observation: Tensor) -> Tensor:
+        """The number of the action."""
+        return self.values(observation).argmax(-1)
 
     def forward(self, data: TensorDictBase) -> TensorDictBase:
         """Write ``action`` for the observations in ``data``."""

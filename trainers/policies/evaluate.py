@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainers.policies.episodes import Episodes
 
 FINE, FAILED, WRONG_INPUT = 0, 1, 2
+WITHOUT_SAMPLES = ("c51", "ddpg", "dqn", "td3")  # what they explore by is no part of the policy
 
 HELP = """\
 evaluate.py run_dir=RUN [key=value ...]
@@ -32,7 +33,7 @@ Evaluates the policy of a run in the environment it was trained in: a table here
   which           best (by the run's own evaluations; default) or latest (the newest checkpoint)
   episodes        how many; default: 10
   seed            of the episodes; default: one above eval.seed, whose episodes have chosen the best
-  deterministic   true (default): the policy's mode; false: a sample
+  deterministic   true (default): the policy's mode; false: a sample, of policies that have some
   video           true films the first episode (the extra video); default: false
   out             the JSON file; default: RUN/evaluation-WHICH.json, the film in RUN/videos/;
                   a film is put beside a file that is given
@@ -60,7 +61,10 @@ def main(argv: Sequence[str]) -> int:
 def _run(config: EvaluateConfig) -> int:
     # Numpy multiplies matrices that are too small for more than one thread.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    check_run(Path(config.run_dir), config.which, config.plugins)
+    algo = check_run(Path(config.run_dir), config.which, config.plugins).algo.name
+    if not config.deterministic and algo in WITHOUT_SAMPLES:
+        hint = f"the policy of {algo} has one action for an observation, and no others to sample"
+        raise ConfigError("deterministic", False, "true", hint)
     config.check_installed()
     results, video = _outputs(config)
     for path in [results, video] if config.video else [results]:

@@ -122,7 +122,7 @@ def load_policy(run_dir: Path, which: Which, plugins: Sequence[str] = ()) -> Loa
     envs: Envs = built.trainer.collector.envs
     try:
         source = _source(run_dir, which)
-        frames = _load_weights(built, source)
+        frames = _load_weights(built, source, config)
     except BaseException:
         envs.close()
         raise
@@ -141,13 +141,17 @@ def _source(run_dir: Path, which: Which) -> Path:
     return source
 
 
-def _load_weights(built: Built, source: Path) -> int:
+def _load_weights(built: Built, source: Path, config: TrainConfig) -> int:
     """Into the policy; returns the frames it was trained for."""
     from trainers.saving import checkpoint
 
     try:
         state = checkpoint.load(source)
-        if "policy" in state:  # kept by an evaluation
+        kept = "policy" in state  # by an evaluation
+        about = (state if kept else state["hooks"].get("evaluation", {})).get("about")
+        if about and about != config.about:  # earlier versions did not say
+            raise ValueError(f"it is of {about}, {CONFIG_FILE} of {config.about}")
+        if kept:
             built.policy.load_state_dict(state["policy"])
             return state["frames"]
         # As a resume does: what a loss trains are the policy's very parameters.

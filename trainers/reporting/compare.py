@@ -8,7 +8,9 @@ from itertools import combinations
 
 import numpy as np
 
+from trainers.reporting.curves import Points, measurements
 from trainers.reporting.groups import Group
+from trainers.reporting.runs import RETURN
 from trainers.reporting.stats import (
     Statistic,
     estimate,
@@ -36,34 +38,46 @@ class Comparison:
     improvements: Sequence[tuple[str, str, Interval]]  # X, Y, probability that X is better
 
 
-def compare(groups: Sequence[Group]) -> Comparison | None:
+def compare(groups: Sequence[Group]) -> tuple[Comparison | None, list[str]]:
     """Compare the methods that share tasks; None if there are not two of them.
 
-    Of a method that has one seed nothing can be said. A run's score is the mean of its last three
-    evaluations up to the frame that all compared runs of the task have come to, normalised by the
-    lowest and the highest of these scores.
+    A run's score is the mean of its learning curve, interpolated between its evaluations, at three
+    places that all runs of the task have in common, normalised by the lowest and the highest score.
+
+    Returns:
+        The comparison; and what has no part in it, with the reason, where there are two methods.
     """
+    # Of a method that has one seed nothing can be said.
     table = {(g.method, g.task): g.finished for g in groups if len(g.finished) > 1}
     methods, tasks = _shared(list(table))
-    if len(methods) < 2:
-        return None
-    frames = {
-        task: min(run.evaluations.frames[-1] for m in methods for run in table[m, task])
-        for task in tasks
-    }
+    frames: dict[str, float] = {}
     scores: dict[str, list[np.ndarray]] = {method: [] for method in methods}
-    for task, until in list(frames.items()):
-        raw = {m: np.array([run.score(until) for run in table[m, task]]) for m in methods}
-        if np.isnan(np.concatenate(list(raw.values()))).any():
-            del frames[task]  # one was evaluated only after another had ended
+    for task in tasks:
+        curves = {
+            m: [measurements(run, RETURN, "frames") for run in table[m, task]] for m in methods
+        }
+        places = _places([curve for several in curves.values() for curve in several])
+        if len(places) == 0:
             continue
+        frames[task] = float(places[-1])
+        raw = {
+            method: np.array([np.interp(places, *curve).mean() for curve in several])
+            for method, several in curves.items()
+        }
         for method, values in _normalised(raw).items():
             scores[method].append(values)
+    left_out = [
+        f"{group.method} on {group.task}: {_reason(group, methods, tasks)}"
+        for group in groups
+        if group.method not in methods or group.task not in frames
+    ]
+    if len({group.method for group in groups}) < 2:
+        left_out = []  # nothing was to be compared
     if not frames:
-        return None
+        return None, left_out
     iqms = {method: _number(scores[method], pooled_iqm) for method in methods}
     shares = profile(THRESHOLDS)
-    return Comparison(
+    comparison = Comparison(
         frames=frames,
         seeds={method: sum(map(len, scores[method])) for method in methods},
         iqm=dict(sorted(iqms.items(), key=lambda item: -item[1][0])),
@@ -72,6 +86,35 @@ def compare(groups: Sequence[Group]) -> Comparison | None:
         },
         improvements=list(_improvements(scores, {m: iqms[m][0] for m in methods})),
     )
+    return comparison, left_out
+
+
+def _places(curves: Sequence[Points]) -> np.ndarray:
+    """Where the curves of a task are compared; none, if one began only after another had ended.
+
+    As the last three evaluations of the run that has the fewest while all have a curve, moved up so
+    that they end where the first of the curves does.
+    """
+    first = max(frames[0] for frames, _ in curves)
+    last = min(frames[-1] for frames, _ in curves)
+    if first > last:
+        return np.zeros(0)
+    within = [frames[(frames >= first) & (frames <= last)] for frames, _ in curves]
+    coarsest = min(filter(len, within), key=len)[-3:]
+    return coarsest + (last - coarsest[-1])
+
+
+def _reason(group: Group, methods: Sequence[str], tasks: Sequence[str]) -> str:
+    """Why a group has no part in a comparison of these methods on these tasks."""
+    if (count := len(group.finished)) < 2:
+        return f"{count} finished run{'s' * (count != 1)}, it takes two to say anything"
+    if not methods:
+        return "no other method has two finished runs there"
+    if group.method not in methods:
+        return "its method lacks a task of those that are compared"
+    if group.task not in tasks:
+        return "not all of the methods that are compared have two finished runs there"
+    return "one of the runs was evaluated only after another had ended"
 
 
 def _shared(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:

@@ -45,7 +45,7 @@ def curve(group: Group, metric: str, clock: Clock, with_interval: bool = True) -
     measurements, and has no part in what lies before its first or after its last.
     """
     counted = group.counted
-    points = {run.path: _points(run, metric, clock) for run in group.runs}
+    points = {run.path: measurements(run, metric, clock) for run in group.runs}
     measured = [points[run.path] for run in counted if len(points[run.path][0])]
     if not measured:
         return None
@@ -65,7 +65,7 @@ def curve(group: Group, metric: str, clock: Clock, with_interval: bool = True) -
     return Curve(x, middle, low, high, there.sum(axis=0), measured, aside)
 
 
-def _points(run: Run, metric: str, clock: Clock) -> Points:
+def measurements(run: Run, metric: str, clock: Clock) -> Points:
     """Where a run was measured, each place once, the last measurement there."""
     series = run.series.get(metric)
     if series is None:

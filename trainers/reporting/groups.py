@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.reporting.anchors import Anchor, anchors
-from trainers.reporting.runs import Run
+from trainers.reporting.runs import METRICS_FILE, Run
 
 LONGEST_NAME = 64
 _NO_WORDS = ("null", "true", "false")
@@ -43,6 +43,11 @@ class Group:
         return [run for run in self.runs if run.state == "finished" and not isnan(run.score())]
 
     @property
+    def failed(self) -> list[Run]:
+        """Those that ended with an error."""
+        return [run for run in self.runs if run.state == "failed"]
+
+    @property
     def counted(self) -> Sequence[Run]:
         """Those that stand for the group: the finished ones; all, where there is none."""
         return self.finished or self.runs
@@ -60,7 +65,7 @@ def grouped(runs: Sequence[Run]) -> tuple[list[Group], list[LeftOut]]:
     """The groups, by task, algorithm and settings; and runs that repeat a seed of theirs.
 
     A repeated run is no further sample, however often it is made: the one that came farthest
-    counts, of several the one written last.
+    counts, of several the one whose metrics were written last.
     """
     same: dict[tuple[str, str, str], dict[int, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
@@ -86,7 +91,7 @@ def grouped(runs: Sequence[Run]) -> tuple[list[Group], list[LeftOut]]:
 
 
 def _standing(run: Run) -> tuple[bool, int, float]:
-    return run.state == "finished", run.frames, run.path.stat().st_mtime
+    return run.state == "finished", run.frames, (run.path / METRICS_FILE).stat().st_mtime
 
 
 def _varied(groups: Sequence[Sequence[Run]]) -> list[dict[str, str]]:

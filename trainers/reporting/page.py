@@ -50,6 +50,7 @@ class Row:
     """A group in the table of results."""
 
     group: Group
+    seeds: str  # how many, and what became of them
     scores: np.ndarray  # one for each seed that counts
     iqm: float
     low: float
@@ -68,6 +69,7 @@ def _row(group: Group) -> Row:
     ends = sorted(run.frames for run in runs)
     return Row(
         group=group,
+        seeds=_seeds(group),
         scores=scores,
         iqm=middle,
         low=float(low),
@@ -76,6 +78,18 @@ def _row(group: Group) -> Row:
         seconds=statistics.median(run.seconds for run in runs),
         frames_per_s=float(np.median([run.frames_per_s for run in runs])),
     )
+
+
+def _seeds(group: Group) -> str:
+    """How many there are; and how many are finished, or failed, if not all are finished."""
+    count, finished, failed = len(group.runs), len(group.finished), len(group.failed)
+    if finished == count:
+        return f"{count}"
+    if failed == count:
+        return f"{count}, failed"
+    state = "running" if group.runs[0].state == "running" else "unfinished"
+    text = f"{finished} finished of {count}" if finished else f"{count}, {state}"
+    return f"{text}, {failed} failed" if failed else text
 
 
 def number(value: float) -> str:

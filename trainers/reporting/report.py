@@ -68,6 +68,7 @@ class Report:
     left_out: Sequence[LeftOut]
     sections: Sequence[Section]
     comparison: Comparison | None
+    not_compared: Sequence[str]  # what has no part in that, and why
     compared: Sequence[Picture]
 
     @property
@@ -91,13 +92,14 @@ def make_report(runs: Sequence[Run], left_out: Sequence[LeftOut] = ()) -> Report
     by_task: dict[str, list[Group]] = {}
     for group in groups:
         by_task.setdefault(group.task, []).append(group)
-    comparison = compare(groups)
+    comparison, not_compared = compare(groups)
     return Report(
         title=_title(groups),
         groups=groups,
         left_out=[*left_out, *repeated],
         sections=[_section(task, members, look) for task, members in by_task.items()],
         comparison=comparison,
+        not_compared=not_compared,
         compared=[] if comparison is None else _compared(comparison, look),
     )
 

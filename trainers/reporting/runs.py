@@ -30,7 +30,7 @@ _ASIDE = {
 # What makes another task of an environment, and its value where it does not.
 _TASK = {"env.kwargs": {}, "env.wrappers": [], "env.max_episode_steps": None}
 
-State = Literal["running", "finished", "unfinished"]
+State = Literal["running", "finished", "failed", "unfinished"]
 
 
 class NothingToReport(ValueError):
@@ -78,10 +78,10 @@ class Run:
         values = warm if np.isfinite(warm).any() else speed.values
         return float(np.nanmedian(values)) if np.isfinite(values).any() else math.nan
 
-    def score(self, until: float = math.inf) -> float:
-        """Mean of the last three evaluations up to a frame; nan if there is none."""
-        done = self.evaluations
-        values = done.values[(done.frames <= until) & np.isfinite(done.values)]
+    def score(self) -> float:
+        """Mean of the last three evaluations; nan if there is none."""
+        values = self.evaluations.values
+        values = values[np.isfinite(values)]
         return float(values[-3:].mean()) if len(values) else math.nan
 
 
@@ -116,12 +116,17 @@ def read(path: Path, state: State | None = None) -> Run:
     series, no_numbers = _series(lines)
     if no_numbers:
         problems.append(f"{METRICS_FILE}: no number in {_few(no_numbers)}")
-    if gaps := _gaps(series[""].frames, leaves(config).get("log.interval") or 0):
+    if gaps := _gaps(series[""].frames, _interval(config, lines)):
         problems.append(f"{METRICS_FILE}: lines are missing {_few(gaps)}")
     frames = int(lines[-1]["frames"])
     total = int(config["total_frames"])
-    end, resumes = _log(path / "train.log", frames)
+    end, error, resumes = _log(path / "train.log", frames)
+    if error is None and state == "failed":
+        error = "see train.log"
+    if error is not None:
+        problems.append(f"it ended with an error: {error}")
     finished = end is not None or (frames >= total and RETURN in lines[-1])
+    ended: State = "finished" if finished else "unfinished" if error is None else "failed"
     return Run(
         path=path,
         algo=config["algo"]["name"],
@@ -133,7 +138,7 @@ def read(path: Path, state: State | None = None) -> Run:
         frames=frames,
         seconds=float(np.nanmax(series[""].seconds, initial=0.0)),
         series=series,
-        state=state or ("finished" if finished else "unfinished"),
+        state=state or ended,
         end=end or "",
         resumes=resumes,
         problems=problems,
@@ -248,14 +253,25 @@ def _series(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Series], list
     return series, [f"{name} ({count} line{'s' * (count > 1)})" for name, count in lost.items()]
 
 
+def _interval(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> float:
+    """How often lines were to be written; 0 if that is not known."""
+    flat, names = leaves(config), ["log.interval"]
+    if all(RETURN in line for line in lines):  # a copy may have kept no others
+        names.append("eval.interval")
+    return max(flat.get(name) or 0 for name in names)
+
+
 def _gaps(frames: np.ndarray, interval: float) -> list[str]:
-    """Where lines are missing: a step much longer than its neighbours and the interval."""
+    """Where lines are missing: a step at least twice its neighbours and the interval.
+
+    From one line to the next it is less than the interval and a rollout, or it is a rollout.
+    """
     if interval == 0:
         return []
     steps = np.diff(frames, prepend=0.0)
     before, after = np.append(0.0, steps[:-1]), np.append(steps[1:], 0.0)
     longest = np.maximum(interval, np.maximum(before, after))
-    gaps = np.flatnonzero(steps > 1.9 * longest) if len(steps) > 2 else []
+    gaps = np.flatnonzero(steps >= 2 * longest) if len(steps) > 2 else []
     starts = np.concatenate([[0.0], frames])
     return [f"between frames {starts[i]:,.0f} and {frames[i]:,.0f}" for i in gaps]
 
@@ -269,17 +285,25 @@ def _few(texts: Sequence[str], limit: int = 5) -> str:
     return ", ".join(texts[:limit]) + more
 
 
-def _log(path: Path, frames: int) -> tuple[str | None, int]:
-    """Why the run ended for good with its last line (None: it did not), and its resumes."""
+def _log(path: Path, frames: int) -> tuple[str | None, str | None, int]:
+    """Why the run ended for good with its last line, the error it ended with, and its resumes.
+
+    None where it has not ended so.
+    """
     try:
         text = path.read_text("utf-8", errors="replace")
     except OSError:
-        return None, 0
+        return None, None, 0
     resumes = len(re.findall(r" INFO resumed from ", text))
+    _, failed, since = text.rpartition(" DEBUG the run ended with an error")
+    error = None
+    if failed and "; everything goes to " not in since:  # else it was started again
+        said = re.search(r"^\d.* ERROR (.*)", since, re.MULTILINE)
+        error = said[1] if said else "see train.log"
     ends = re.findall(r" INFO ended at frame (\d+), update \d+(?: \((.*)\))?(; metrics in )?", text)
     if ends and ends[-1][2] and int(ends[-1][0]) == frames:
-        return ends[-1][1], resumes
-    return None, resumes
+        return ends[-1][1], error, resumes
+    return None, error, resumes
 
 
 def _is_aside(key: str) -> bool:

@@ -115,7 +115,7 @@ def test_an_end_that_was_not_saved_is_none(straight: Straight, monkeypatch: Patc
     assert train(*arguments, *MINE, "run_dir=run") == 75
     assert names(RUN)[0] == "0000000092-0000000310"
 
-    def kill(*_: Any) -> None:
+    def kill(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert forked(*GO_ON, before=lambda: setattr(Trainer, "save", kill)) == -signal.SIGKILL

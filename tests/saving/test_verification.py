@@ -38,7 +38,11 @@ def killable(times: int) -> type:
         def await_saved(self, frames: float) -> None: ...
 
         def outlives(self, seconds: float) -> bool:
-            return Run.made <= times
+            return not Run.at_its_end()
+
+        @staticmethod
+        def at_its_end() -> bool:
+            return Run.made > times
 
         def kill(self) -> None: ...
 
@@ -50,18 +54,35 @@ def killable(times: int) -> type:
 STRAIGHT = Straight(Path("nowhere"), start_up_s=1.0, training_s=1.0)
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
+    def saved_frames(run_dir: Path) -> int:
+        return 1_000 if run_dir == STRAIGHT.run_dir or run.at_its_end() else 500
+
+    monkeypatch.setattr(verification, "_Run", run)
+    monkeypatch.setattr(verification, "_saved_frames", saved_frames)
+
+
 @pytest.mark.parametrize(("times", "kills"), [(5, 3), (2, 2)])
 def test_there_may_be_fewer_kills(
     times: int, kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "_Run", killable(times))
+    pretend(monkeypatch, killable(times))
     assert len(run_killed([], tmp_path / "killed", STRAIGHT, kills=3, seed=0)) == kills
+
+
+def test_a_run_that_is_too_fast_for_the_first_kill_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: Any = killable(2)
+    monkeypatch.setattr(run, "at_its_end", staticmethod(lambda: run.made in (1, 2, 4)))
+    pretend(monkeypatch, run)
+    assert len(run_killed([], tmp_path / "killed", STRAIGHT, kills=3, seed=0)) == 1
 
 
 def test_without_any_kill_nothing_is_proved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "_Run", killable(0))
+    pretend(monkeypatch, killable(0))
     with pytest.raises(RuntimeError, match="never killed and continued from a checkpoint"):
         run_killed([], tmp_path / "killed", STRAIGHT, kills=3, seed=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from trainers.hooks.checkpointing import checkpoints
 TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 _POLL_S = 0.01
 _SHARE = 10  # of a run between two of its checkpoints, unless the command line says otherwise
+_MISSES = 2  # runs that may come to their end before the first kill
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def run_killed(
         RuntimeError: it failed in another way, or was never killed and continued from a checkpoint:
             it ended before.
     """
-    dice, struck = random.Random(seed), []
+    dice, struck, missed = random.Random(seed), [], 0
     frames = _saved_frames(straight.run_dir)
     while len(struck) < kills:
         # On average the kills fall evenly on what is left to train. They are counted from what is
@@ -87,10 +89,16 @@ def run_killed(
         saved = _saved_frames(run_dir)
         mark = saved + dice.uniform(0.0, 2.0 * (frames - saved) / (kills - len(struck) + 1))
         run.await_saved(min(mark, 0.8 * frames))
-        if not run.outlives(dice.uniform(0.0, straight.training_s / _SHARE)):
-            run.finish()  # it was at its end before
-            break
-        run.kill()
+        if run.outlives(dice.uniform(0.0, straight.training_s / _SHARE / 4**missed)):
+            run.kill()
+        else:
+            run.finish()
+        if _saved_frames(run_dir) >= frames:  # it was at its end before
+            missed += 1
+            if struck or missed > _MISSES:
+                break
+            shutil.rmtree(run_dir)  # the machine has become faster: once more, with less patience
+            continue
         struck.append(_where(run_dir))
     _Run(overrides, run_dir).finish()
     if not struck or "resumed from" not in (run_dir / "train.log").read_text():

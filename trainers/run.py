@@ -126,9 +126,10 @@ def _finished(config: TrainConfig, run_dir: Path) -> str | None:
         state = load_plain(checkpoints(run_dir / "checkpoints")[0])
     except (OSError, IndexError, ValueError, CheckpointError):
         return None
-    # Killed before the last checkpoint, or between two updates; or there was no room for it.
-    saved = all(state["clock"][key] == last[key] for key in ("frames", "updates"))
-    if not saved or state["rollout"] is not None or "eval/episode_return" not in last:
+    # Killed before the last checkpoint, or there was no room for it.
+    if state["clock"]["frames"] != last["frames"] or "eval/episode_return" not in last:
+        return None
+    if state["rollout"] is not None:  # stopped between two updates: the others are still owed
         return None
     if last["frames"] >= _end(config):
         return f"{_end(config)} frames"

@@ -167,8 +167,9 @@ def test_two_processes_do_not_write_into_one_run(capfd: Capture) -> None:
     holder.start()
     try:
         wait_for(RUN / "metrics.jsonl")
+        changed = ("algo.lr=1", "resume_override=true", "stop_at=1")
         for other in (("resume=run",), (*TINY, "resume=auto", "run_dir=run")):
-            assert train(*other, "total_frames=1_000_000", "algo.lr=1", "resume_override=true") == 2
+            assert train(*other, *changed) == 2
             assert "another process is training in it" in capfd.readouterr().err
         assert holder.is_alive()
     finally:
@@ -271,6 +272,7 @@ def test_an_older_checkpoint_can_be_named(run: Path, finished: Path) -> None:
     assert train(f"resume=run/checkpoints/{previous}", "stop_at=140", *changed) == 0
     # What came after it belongs to the run as it was.
     assert names(run) == ["0000000140-0000000100", previous]
+    assert not list(run.glob("checkpoints/damaged-*"))
     assert [line["frames"] for line in lines(run)] == [50, 60, 100, 120, 140]
     assert train("resume=run") == 0
     assert names(run)[0] == names(finished)[0]

@@ -65,3 +65,19 @@ def test_a_start_from_frame_0_shows_nothing_of_the_run_before() -> None:
     assert train("resume=run", "total_frames=60", "log.interval=50") == 0
     assert [line["frames"] for line in lines(RUN)] == [50, 60]
     assert tensorboard_points(RUN / "tensorboard") == points(lines(RUN))
+
+
+def test_lines_after_the_checkpoint_go_before_there_are_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    signalled = ("plugins=[my_plugin]", "hooks=[signal]")
+    monkeypatch.setenv("SIGNAL", "SIGKILL")
+    monkeypatch.setenv("FRAME", "110")
+    killed = (*TINY, *signalled, "logger=tensorboard", "run_dir=run")
+    assert forked(*killed) == -signal.SIGKILL
+    assert [line["frames"] for line in lines(RUN)] == [50, 60, 100]
+    monkeypatch.setenv("SIGNAL", "SIGTERM")
+    monkeypatch.setenv("FRAME", "70")
+    assert train("resume=run", *signalled) == 75
+    assert [line["frames"] for line in lines(RUN)] == [50, 60]
+    assert tensorboard_points(RUN / "tensorboard") == points(lines(RUN))

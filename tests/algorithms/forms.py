@@ -174,6 +174,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 VARIANTS["td3"] = VARIANTS["ddpg"]
 # CrossQ's and REDQ's are other losses than theirs, REINFORCE's is theirs by another name.
+        {"prioritized": True},
+        {"value_network": True, "prioritized": True},
 NO_TWINS = {"crossq", "redq", "reinforce"}
 TWINS = [
     (name, variant)

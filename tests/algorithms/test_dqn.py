@@ -237,6 +237,15 @@ def test_looking_at_the_support_changes_nothing(make: Any, monkeypatch: Any) -> 
         trainer.train()
         states.append(trainer.state_dict())
     assert_same(*states, ignoring=("/stopwatch",))
+def test_of_a_policy_alone_no_support_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainers.algorithms import c51
+
+    monkeypatch.setattr(c51, "_random_rewards", None)
+    build(tiny_c51(), will_train=False).trainer.collector.shutdown()
+    with pytest.raises(TypeError):
+        build(tiny_c51())
+
+
 
 
 def test_an_environment_that_fails_is_left_to_the_run(make: Any) -> None:

@@ -233,9 +233,14 @@ def test_settings_outlive_a_checkpoint_and_the_rest_does_not(name: str, tmp_path
     assert moved <= set(settings)
     assert_same(
         dict(loss_of(new.trainer).named_parameters()), dict(loss_of(old.trainer).named_parameters())
+    "max_importance_ratio": (2.0, 3.0),
+    "adam_eps": (1e-6, 1e-5),
     )
     optimizers = [each for phase in new.trainer.phases for each in phase.optimizers]
-    assert {group["lr"] for o in optimizers for group in o.param_groups} == {1e-4}
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    assert {group["lr"] for group in groups} == {1e-4}
+    if has(name, "adam_eps"):
+        assert {group["eps"] for group in groups} == {1e-5}
 
 
 # ------------------------------------------------------------------ what is broken

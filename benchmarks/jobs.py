@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from benchmarks.figures import Samples, speed, time_to_pass
 from benchmarks.peers import ROOT, python_of
 from benchmarks.rows import (
+    ALONE,
     BATCHES,
     DDPG,
     DQN,
@@ -26,6 +27,7 @@ from benchmarks.rows import (
     STORED,
     TD3,
 )
+from trainers.config import AlgoConfig
 
 PROGRAMS = ROOT / "benchmarks" / "programs"
 START_S = 60.0  # of a program, at most: imports, and what its clock leaves out at first
@@ -69,6 +71,7 @@ class Sizes:
     sac: Frames = _SAC  # TD3, DDPG and the others on HalfCheetah as well
     dqn: Frames = _DQN
     lone_updates: int = 2_000  # of a batch of 256; as much work if it is larger
+    shipped_updates: int = 1_000  # of algorithms that are measured beside no peer
     ppo_rollouts: int = 8
     ppo8_rollouts: int = 16
     collected_rollouts: int = 10
@@ -83,6 +86,7 @@ QUICK = Sizes(
     sac=Frames(100, 50, 100),
     dqn=Frames(100, 100, 1_000),
     lone_updates=100,
+    shipped_updates=20,
     ppo_rollouts=1,
     ppo8_rollouts=1,
     collected_rollouts=1,
@@ -108,6 +112,7 @@ def jobs(groups: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:
         "startup": _startup,
         "bare": _bare,
         "scaling": _scaling,
+        "algorithms": _alone,
         "learning": _learning,
     }
     return [job for group in groups for job in makers[group](sizes, seed)]
@@ -190,6 +195,10 @@ def _scaling(sizes: Sizes, seed: int) -> list[Job]:
         _replay(stored, prioritized, sizes) for prioritized in (False, True) for stored in STORED
     ]
     return jobs
+
+
+def _alone(sizes: Sizes, seed: int) -> list[Job]:
+    return [_as_shipped(name, sizes, seed) for name in ALONE]
 
 
 def _learning(sizes: Sizes, seed: int) -> list[Job]:
@@ -289,6 +298,28 @@ def _replay(stored: int, prioritized: bool, sizes: Sizes) -> Job:
         "seconds": sizes.bare_seconds,
     }
     return Job(str(stored), _program("replay", settings), _reading(row, lambda each: each))
+
+
+def _as_shipped(name: str, sizes: Sizes, seed: int) -> Job:
+    """So many updates, or of those that learn on-policy as many frames as PPO; a tenth before."""
+    algo: Any = AlgoConfig.known[name]()
+    rollout = algo.frames_per_batch or 1
+    frames, warm_up = sizes.ppo_rollouts * PPO["frames_per_batch"], 0
+    if not algo.on_policy:
+        frames, warm_up = sizes.shipped_updates / algo.utd_ratio, sizes.sac.warm_up
+    measured, settling = (rollout * math.ceil(each / rollout) for each in (frames, frames / 10))
+    settings = {
+        "algo": name,
+        "env_id": None,  # where it can act
+        "hidden": (PPO if algo.on_policy else SAC)["hidden"],
+        "num_envs": 1,
+        "warm_up": warm_up,
+        "total_frames": warm_up + settling + measured,
+        "mark_every": settling,
+        "seed": seed,
+    }
+    measure = partial(speed, after=warm_up + settling)
+    return Job("ours", _program("ours", settings), _reading(name, measure))
 
 
 def _program(name: str, settings: Mapping[str, Any], python: str = sys.executable) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from trainers.config import AlgoConfig
+
 GROUPS = (
     *("sac", "ppo1", "ppo8", "td3", "ddpg", "dqn", "collect", "envpool"),
-    *("startup", "bare", "scaling", "learning"),
+    *("startup", "bare", "scaling", "algorithms", "learning"),
 )
 DEFAULT_GROUPS = GROUPS[:-1]  # learning takes hours
 TRAINED = {"sac", "td3", "ddpg", "dqn", "ppo1", "ppo8", "learning"}  # by the peers as well
@@ -67,6 +69,8 @@ PPO = {
     "entropy_coeff": 0.0,
     "max_grad_norm": 0.5,
 }
+# What is measured beside no peer: whatever else is in the registry, as shipped.
+ALONE = tuple(name for name in AlgoConfig.known if name not in ("sac", "td3", "ddpg", "dqn", "ppo"))
 GFLOP_OF_AN_UPDATE = 0.5816  # the matrix multiplications of SAC's update with these settings
 PASSING_RETURN = 4_000.0
 PATIENCE = 1.05  # a peer is waited for so many times as long as decides its limits
@@ -102,6 +106,10 @@ ROWS = {
     "updates": Row("SAC, updates alone", "updates/s"),
     "ppo1": Row("PPO, one environment", "frames/s"),
     "ppo8": Row("PPO, eight environments", "frames/s"),
+    **{
+        name: Row(f"algo={name} as shipped, in HalfCheetah-v5 or else CartPole-v1", "frames/s")
+        for name in ALONE
+    },
     "collect1": Row("collection, one environment", "frames/s"),
     "collect8": Row("collection, eight environments", "frames/s"),
     "collect32": Row("collection with EnvPool, 32 environments", "frames/s"),

@@ -228,6 +228,18 @@ def test_v_trace_is_the_paper_s(ends: Any, lag: float, gamma: float) -> None:
 
 
 @endings
+def test_v_trace_may_leave_the_weight_to_the_loss(ends: Any) -> None:
+    data, network = acted(ends, lag=1.0), critic()
+    weighed = VTrace(network, Actor(), 0.9)(data.clone())
+    left = VTrace(network, Actor(), 0.9, weighs=False)(data.clone())
+    log_ratio = Actor().get_dist(data).log_prob(data["action"]) - data["action_log_prob"]
+    weight = log_ratio.exp().clamp(max=1.0).unsqueeze(-1)
+    assert weight.min() < 0.9
+    torch.testing.assert_close(weight * left["advantage"], weighed["advantage"])
+    assert torch.equal(left["value_target"], weighed["value_target"])
+
+
+@endings
 def test_v_trace_is_torchrl_s_where_that_is_told_the_probabilities(ends: Any) -> None:
     """Its estimator would take those of newly drawn actions; its function does not."""
     data, network = acted(ends, lag=1.0), critic()

@@ -57,13 +57,16 @@ class VTrace(nn.Module):
         value_network: writes ``state_value`` for ``observation``.
         actor: the present policy; has ``get_dist``.
         gamma: discount.
+        weighs: else the weight is left out of the ``advantage``, for a loss that has it itself, as
+            PPO's have by their ratio.
     """
 
-    def __init__(self, value_network: Any, actor: Any, gamma: float) -> None:
+    def __init__(self, value_network: Any, actor: Any, gamma: float, weighs: bool = True) -> None:
         super().__init__()
         self.value_network = value_network
         self.actor = actor
         self.gamma = gamma
+        self.weighs = weighs
 
     @torch.no_grad()
     def forward(self, rollout: TensorDictBase) -> TensorDictBase:
@@ -80,7 +83,8 @@ class VTrace(nn.Module):
         target = value + discounted_sum(error.squeeze(-1), decay.squeeze(-1)).unsqueeze(-1)
         next_target = target.roll(-1, -2)
         next_target[following.ends] = next_value[following.ends]
-        rollout.set("advantage", weight * (following.reward + gamma * next_target - value))
+        advantage = following.reward + gamma * next_target - value
+        rollout.set("advantage", weight * advantage if self.weighs else advantage)
         rollout.set("value_target", target)
         return rollout.set("state_value", value)
 

@@ -65,7 +65,8 @@ def build(config: TrainConfig, will_train: bool = True) -> Built:
 
     Args:
         config: a valid configuration.
-        will_train: else there need not be room for the replay buffer: only the policy is wanted.
+        will_train: else only the policy is wanted: there need not be room for the replay buffer,
+            and what its algorithm asks of the environment is not looked into.
 
     Raises:
         ConfigError: the environment does not exist, the algorithm cannot learn in it, a name is
@@ -76,7 +77,7 @@ def build(config: TrainConfig, will_train: bool = True) -> Built:
     seed_everything(config.seed)
     envs = Envs(config.env)
     try:
-        _check_fit(config, envs)
+        _check_fit(config, envs, will_train)
         memory = ""
         if will_train and not config.algo.on_policy:
             algo: Any = config.algo
@@ -159,7 +160,7 @@ def _device(config: TrainConfig) -> torch.device:
     return torch.device("cuda" if available and config.device != "cpu" else "cpu")
 
 
-def _check_fit(config: TrainConfig, envs: Envs) -> None:
+def _check_fit(config: TrainConfig, envs: Envs, will_train: bool) -> None:
     algorithm, in_pictures = ALGORITHMS[config.algo.name], not isinstance(envs.inputs, int)
 
     def fits(other: Algorithm) -> bool:
@@ -167,7 +168,7 @@ def _check_fit(config: TrainConfig, envs: Envs) -> None:
         return sees and other.action_space.accepts(envs.action_spec)
 
     if fits(algorithm):
-        if algorithm.check is not None:
+        if will_train and algorithm.check is not None:
             algorithm.check(config)
         return
     fitting = [name for name, other in ALGORITHMS.items() if fits(other)]

@@ -6,6 +6,9 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+from torchrl.data import Bounded, Categorical, TensorSpec
+
+from trainers.build import ALGORITHMS
 from trainers.config import (
     AlgoConfig,
     CheckpointConfig,
@@ -21,23 +24,31 @@ from trainers.config import (
     TrainConfig,
 )
 
+# Where an algorithm is measured alone: the first one it can act in.
+_TASKS: dict[str, TensorSpec] = {
+    "HalfCheetah-v5": Bounded(-1.0, 1.0, (6,)),
+    "CartPole-v1": Categorical(2),
+}
+
 
 def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
     """What `scripts/train.py` would be told, without evaluations, checkpoints and reports."""
+    env_id = settings.env_id or _task(settings.algo)
+    algo = _MAKERS.get(settings.algo, _as_shipped)(settings)
     return TrainConfig(
-        algo=_MAKERS[settings.algo](settings),
+        algo=algo,
         # Not staggered: the others do not cut their first episodes.
         env=EnvConfig.from_dict(
             {
-                "id": settings.env_id,
-                "name": settings.env_id,
+                "id": env_id,
+                "name": env_id,
                 "num_envs": settings.num_envs,
                 "backend": backend,
                 "stagger": False,
             }
         ),
         network=NetworkConfig(
-            hidden=settings.hidden, activation="tanh" if settings.algo == "ppo" else "relu"
+            hidden=settings.hidden, activation="tanh" if algo.on_policy else "relu"
         ),
         eval=EvalConfig(interval=0, episodes=1),  # only the one after the end
         checkpoint=CheckpointConfig(interval=0, best=False),
@@ -124,6 +135,18 @@ def _ppo(settings: SimpleNamespace) -> AlgoConfig:
         normalize_reward=False,
         log_std_init=0.0,
     )
+
+
+def _as_shipped(settings: SimpleNamespace) -> AlgoConfig:
+    """An algorithm's own defaults, but for the warm-up and what CartPole's returns ask of C51."""
+    kind = AlgoConfig.known[settings.algo]
+    given = {"init_random_frames": settings.warm_up, "v_min": 0.0, "v_max": 100.0}
+    return kind(**{key: given[key] for key in given if key in kind.__dataclass_fields__})
+
+
+def _task(algo: str) -> str:
+    space = ALGORITHMS[algo].action_space
+    return next(env_id for env_id, spec in _TASKS.items() if space.accepts(spec))
 
 
 _MAKERS = {"sac": _sac, "td3": _td3, "ddpg": _ddpg, "dqn": _dqn, "ppo": _ppo}

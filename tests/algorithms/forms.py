@@ -77,12 +77,16 @@ _FORMS: dict[str, dict[str, Form]] = {
         "predicted deviation": Form({"predict_std": True}),
         "advantages once": Form({"recompute_advantage": False, "clip_value": True}, FOUR),
         "early end": Form({"target_kl": 1e-4, "clip_schedule": "linear"}),
+        "bounds apart": Form({"clip_epsilon_high": 0.3, "max_importance_ratio": 1.01}),
+        "older actor": Form({"delay_actor": True, "functional": True, "tau": 0.5}, FOUR),
+        "v-trace": Form({"value_estimator": "vtrace"}, FOUR, OVERLAPPING),
     },
     "reinforce": {
         "four environments": Form({"normalize_advantage": True, "value_estimator": "gae"}, FOUR),
         "discrete": Form({}, CARTPOLE),
         "shared trunk": Form({"shared_trunk": True}, FOUR),
         "separate": Form({"functional": True, "shared_trunk": True, "separate_losses": True}, FOUR),
+        "v-trace": Form({"value_estimator": "vtrace"}, FOUR, OVERLAPPING),
         "no baseline": Form({"baseline": False}, FOUR),
         "no baseline, discrete": Form({"baseline": False, "normalize_advantage": True}, CARTPOLE),
         "no baseline, as it is": Form(
@@ -170,6 +174,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"delay_qvalue": False},
         {"separate_losses": True},
         {"skip_done_states": True},
+        {"prioritized": True},
+        {"value_network": True, "prioritized": True},
     ],
 }
 VARIANTS["td3"] = VARIANTS["ddpg"]

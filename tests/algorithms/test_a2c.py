@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import pytest
 import torch
+from keywords import configured
 from support.advantages import slow_advantage
 from support.algorithms import tiny_a2c
 from support.environments import env_config
@@ -112,13 +112,6 @@ def test_normalized_advantages_are_learnt_from(make: Any) -> None:
 
 # ----------------------------------------------------------- what reaches the loss
 
-NOT_CONFIGURABLE = {
-    *("self", "kwargs", "actor_network", "critic_network", "actor", "critic"),
-    *("advantage_key", "value_target_key", "gamma"),  # torchrl's own older names
-    "entropy_bonus",  # is there unless entropy_coeff is 0
-    "advantage_norm",  # an object; moves only where the loss estimates advantages itself
-    "clip_value",  # of the move since the rollout: there is none in its one update
-}
 KEYWORDS: dict[str, Any] = {
     "entropy_coeff": 0.03,
     "samples_mc_entropy": 3,
@@ -131,8 +124,7 @@ KEYWORDS: dict[str, Any] = {
 
 
 def test_every_keyword_reaches_the_loss(make: Any) -> None:
-    known = set(inspect.signature(A2CLoss.__init__).parameters)
-    assert known - NOT_CONFIGURABLE == KEYWORDS.keys()
+    assert configured("a2c", A2CLoss) == KEYWORDS.keys()
     loss = loss_of(make(tiny_a2c(algo=KEYWORDS)))
     for name, value in KEYWORDS.items():
         if name == "separate_losses":  # leaves no trace without a shared trunk

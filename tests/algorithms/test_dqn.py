@@ -114,14 +114,15 @@ def test_a_loss_of_a_plugin(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @both
 def test_keywords_reach_the_loss(make: Any, tiny: Any) -> None:
-    given = {"gamma": 0.5, "lr": 2e-3, "reduction": "sum", "delay_value": False}
+    given = {"gamma": 0.5, "lr": 2e-3, "adam_eps": 1e-4, "reduction": "sum", "delay_value": False}
     given |= {"double": False, "loss_function": "l1"} if tiny is tiny_dqn else {}
     trainer = make(tiny(algo=given))
     loss, (optimizer,) = loss_of(trainer), trainer.phases[0].optimizers
     assert [float(v) for k, v in loss.state_dict().items() if "gamma" in k] == [0.5]
     assert (loss.reduction, loss.delay_value) == ("sum", False)
     assert owner(trainer, TargetUpdate) is None
-    assert [(g["name"], g["lr"]) for g in optimizer.param_groups] == [("value", 2e-3)]
+    (group,) = optimizer.param_groups
+    assert (group["name"], group["lr"], group["eps"]) == ("value", 2e-3, 1e-4)
     if tiny is tiny_dqn:
         assert (loss.double_dqn, loss.loss_function) == (False, "l1")
     assert loss_of(make(tiny_dqn())).double_dqn
@@ -191,9 +192,6 @@ def test_the_action_of_a_distribution_is_that_of_the_largest_mean() -> None:
     assert 0 < expected.sum() < 200
 
 
-# -------------------------------------------------------------------- priorities
-
-
 # --------------------------------------------------------------- what is refused
 
 
@@ -237,6 +235,15 @@ def test_looking_at_the_support_changes_nothing(make: Any, monkeypatch: Any) -> 
         trainer.train()
         states.append(trainer.state_dict())
     assert_same(*states, ignoring=("/stopwatch",))
+
+
+def test_of_a_policy_alone_no_support_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainers.algorithms import c51
+
+    monkeypatch.setattr(c51, "_random_rewards", None)
+    build(tiny_c51(), will_train=False).trainer.collector.shutdown()
+    with pytest.raises(TypeError):
+        build(tiny_c51())
 
 
 def test_an_environment_that_fails_is_left_to_the_run(make: Any) -> None:

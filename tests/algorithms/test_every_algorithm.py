@@ -11,6 +11,7 @@ import gymnasium as gym
 import pytest
 import torch
 from forms import FORMS, TWINS, config_of
+from keywords import WHY_NOT, WHY_NOT_OF, configured, key_of, keywords_of
 from support.algorithms import ALL, OFF_POLICY, ON_POLICY, has, task_of, tiny
 from support.environments import env_config, register_spaces
 from support.states import (
@@ -27,7 +28,8 @@ from support.states import (
 )
 from torchrl.data import Bounded, Categorical, Unbounded
 
-from trainers import seeding
+from trainers import plugins, seeding
+from trainers.algorithms.ppo import LOSSES
 from trainers.build import ALGORITHMS, Built, build
 from trainers.config import ConfigError
 from trainers.errors import NonFiniteError
@@ -43,6 +45,39 @@ off_policy = pytest.mark.parametrize("name", OFF_POLICY)
 def test_it_is_what_it_is_called(name: str, make: Any) -> None:
     assert tiny(name).algo.name == name
     assert type(make(tiny(name))) is ALGORITHMS[name].trainer
+
+
+# ------------------------------------------------------------ keywords of the losses
+
+
+@pytest.mark.parametrize(
+    ("name", "algo"),
+    [
+        (name, algo)
+        for name in ALL
+        for algo in ([{"loss": loss} for loss in LOSSES] if has(name, "loss") else [{}])
+    ],
+)
+def test_every_keyword_of_torchrl_s_loss_has_a_key_or_a_reason(
+    make: Any, name: str, algo: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has a key is handed on to the loss."""
+    needed = {"policy_delay": 1, "value_network": True}  # to call TorchRL's loss, and with all
+    algo = algo | {key: value for key, value in needed.items() if has(name, key)}
+    theirs = type(loss_of(make(tiny(name, algo=algo | {"loss_module": "torchrl"}))))
+    known, own = keywords_of(theirs), WHY_NOT_OF.get(name, {})
+    without = {each for each in known if key_of(name, each) is None}
+    assert own.keys() <= without <= own.keys() | WHY_NOT.keys()
+    handed: set[str] = set()
+
+    class Mine(theirs):
+        def __init__(self, *networks: Any, **keywords: Any) -> None:
+            handed.update(keywords)
+            super().__init__(*networks, **keywords)
+
+    monkeypatch.setattr(plugins.losses, "get", lambda name: {"mine": Mine}[name])
+    make(tiny(name, algo=algo | {"loss_module": "mine"}))
+    assert configured(name, theirs) <= handed
 
 
 # --------------------------------------------------------------------- learning
@@ -83,12 +118,13 @@ def test_everything_learns(name: str, form: str) -> None:
 
 @pytest.mark.parametrize(("name", "variant"), TWINS)
 def test_it_trains_as_torchrl_s_own_loss_would(make: Any, name: str, variant: Any) -> None:
-    """The losses draw their noise in the same order, so both runs are the same run."""
+    """The losses draw their noise in the same order, so both runs are the same run.
+
+    Prioritized ones only if both write the sizes of their errors: else other frames are drawn.
+    """
     runs = []
     for loss_module in (None, "torchrl"):
-        algo = {"lr": 0.01, "priority_alpha": 0.0, **variant, "loss_module": loss_module}
-        # Priorities do not depend on how errors are measured.
-        algo = {key: value for key, value in algo.items() if has(name, key)}
+        algo = {"lr": 0.01, **variant, "loss_module": loss_module}
         trainer = make(tiny(name, None, algo, 48 if name in ON_POLICY else 22))
         losses: list[dict[str, float]] = []
 
@@ -197,6 +233,8 @@ SETTINGS: dict[str, tuple[Any, Any]] = {
     "entropy_coeff": (0.5, 0.25),
     "critic_coeff": (0.25, 1.0),
     "v_max": (100.0, 50.0),
+    "max_importance_ratio": (2.0, 3.0),
+    "adam_eps": (1e-6, 1e-5),
 }
 
 
@@ -209,6 +247,9 @@ def test_settings_outlive_a_checkpoint_and_the_rest_does_not(name: str, tmp_path
         return made
 
     old, new, settings = built(0), built(1), ALGORITHMS[name].settings
+    first = dict(loss_of(old.trainer).named_buffers())
+    for key, value in loss_of(new.trainer).named_buffers():
+        assert torch.equal(value, first[key]) or key.split(".")[-1] in settings, key
     with torch.no_grad():
         for key, tensor in loss_of(old.trainer).state_dict().items():
             floats = isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
@@ -234,7 +275,10 @@ def test_settings_outlive_a_checkpoint_and_the_rest_does_not(name: str, tmp_path
         dict(loss_of(new.trainer).named_parameters()), dict(loss_of(old.trainer).named_parameters())
     )
     optimizers = [each for phase in new.trainer.phases for each in phase.optimizers]
-    assert {group["lr"] for o in optimizers for group in o.param_groups} == {1e-4}
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    assert {group["lr"] for group in groups} == {1e-4}
+    if has(name, "adam_eps"):
+        assert {group["eps"] for group in groups} == {1e-5}
 
 
 # ------------------------------------------------------------------ what is broken

@@ -127,6 +127,14 @@ def test_keywords_of_crossq_reach_its_networks(make: Any) -> None:
     assert loss.loss_function == "l1"
 
 
+def test_critics_of_tqc_may_have_widths_of_their_own(make: Any) -> None:
+    loss = loss_of(make(tiny("tqc", {"critic_hidden": [6, 5]})))
+    stacked = loss.qvalue_network_params["module", "net"]
+    shapes = [tuple(stacked[layer, "weight"].shape) for layer in ("0", "2", "4")]
+    assert shapes == [(2, 6, 3 + 1), (2, 5, 6), (2, 5, 5)]  # of two critics, five quantiles
+    assert loss.actor_network.net[0].weight.shape == (8, 3)
+
+
 def test_keywords_of_redq_reach_its_loss(make: Any) -> None:
     algo = {"num_critics": 5, "subset_size": 4, "loss_function": "smooth_l1", "tau": 0.1}
     trainer = make(tiny("redq", algo))

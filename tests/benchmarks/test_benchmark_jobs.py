@@ -11,12 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torchrl.data import Bounded
 
 from benchmarks import peers, running
 from benchmarks.figures import MeasurementError, MoreThan, time_to_pass
 from benchmarks.jobs import PROGRAMS, QUICK, Job, Sizes, jobs
 from benchmarks.rows import BATCHES, GROUPS, ROWS, Growth
 from benchmarks.running import run
+from trainers.build import ALGORITHMS
 from trainers.config import DDPGConfig, DQNConfig, SACConfig, TD3Config
 
 
@@ -50,6 +52,42 @@ def test_collectors_differ_in_who_collects() -> None:
 def test_every_program_is_there() -> None:
     for job in jobs(GROUPS, Sizes(), seed=0):
         assert job.command[1] == "-c" or Path(job.command[1]).is_file()
+
+
+def test_every_algorithm_of_the_registry_has_a_row_of_ours() -> None:
+    groups = [each for each in GROUPS if each not in ("bare", "scaling", "learning")]
+    marks = json.dumps([{"frames": n * 1e6, "seconds": n} for n in (1, 2)])
+    measured = set()
+    for job in jobs(groups, Sizes(), seed=0):
+        if job.command[1] == str(PROGRAMS / "ours.py"):
+            (row,) = job.read(marks, 0.0)
+            assert row in ROWS
+            measured.add(_settings(job)["algo"])
+    assert measured == set(ALGORITHMS)
+
+
+@pytest.mark.parametrize("sizes", [Sizes(), QUICK], ids=["whole", "quick"])
+def test_those_without_a_peer_are_measured_as_shipped_where_they_can_act(
+    sizes: Sizes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    from configured import configured
+
+    for job in jobs(["algorithms"], sizes, seed=3):
+        settings = _settings(job)
+        config = configured(SimpleNamespace(**settings))
+        algo, shipped = config.algo.to_dict(), type(config.algo)().to_dict()
+        changed = {key for key, value in algo.items() if value != shipped[key]}
+        assert changed <= {"init_random_frames", "v_min", "v_max"}
+        assert (config.algo.name, config.seed, config.env.num_envs) == (settings["algo"], 3, 1)
+        discrete = not ALGORITHMS[config.algo.name].action_space.accepts(Bounded(-1.0, 1.0, (6,)))
+        assert config.env.id == ("CartPole-v1" if discrete else "HalfCheetah-v5")
+        # Every mark is taken in time, and there are two after what goes before.
+        frames = range(0, config.total_frames + 1, config.algo.frames_per_batch or 1)
+        due = [f for f in frames if f % settings["mark_every"] == 0]
+        marks = [{"frames": f, "seconds": f} for f in due]
+        assert job.read(json.dumps(marks), 0.0) == {config.algo.name: 1.0}
 
 
 def test_every_size_of_what_grows_is_measured_once() -> None:

@@ -46,6 +46,23 @@ def test_numpy_and_torch_do_the_same_with_the_same_noise(epsilon: float) -> None
     assert float(same) == pytest.approx(1 - epsilon * (1 - 1 / ACTIONS), abs=0.07)
 
 
+def test_noise_is_drawn_on_the_host() -> None:
+    """Wherever the policy is: by the same generator as in numpy."""
+
+    class Elsewhere(nn.Module):
+        def forward(self, data: TensorDict) -> Any:
+            return data.set("action", torch.zeros(5, dtype=torch.int64, device="meta"))
+
+    torch.manual_seed(0)
+    action = EpsilonGreedy(Elsewhere(), ACTIONS, 0.5)(observations(5))["action"]
+    assert (action.device.type, action.dtype) == ("meta", torch.int64)
+    drawn = torch.get_rng_state()
+    torch.manual_seed(0)
+    observations(5)
+    EpsilonGreedy(Elsewhere(), ACTIONS).noise(5)
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
 def test_all_actions_are_picked_equally_often() -> None:
     explorer = EpsilonGreedy(in_numpy(greedy()), 3, epsilon=1.0)
     torch.manual_seed(0)

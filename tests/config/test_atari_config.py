@@ -40,7 +40,7 @@ LINES = ["env=Pong", "env=Breakout", "env=atari env.id=ALE/SpaceInvaders-v5"]
 
 
 @pytest.mark.parametrize("line", LINES)
-@pytest.mark.parametrize("algo", ["dqn", "c51", "ppo"])
+@pytest.mark.parametrize("algo", ["dqn", "c51", "ppo", "a2c", "reinforce"])
 def test_what_a_user_types(line: str, algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "find_spec", lambda name: "there")
     (config,) = preflight([f"algo={algo}", *line.split()]).configs

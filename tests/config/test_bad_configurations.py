@@ -97,10 +97,15 @@ algo=ppo algo.clip_epsilon=1           | algo.clip_epsilon: got 1 | above 0 and 
 algo=ppo algo.clip_value=0             | algo.clip_value: got 0 | true or false or a number above 0
 algo.target_update=hard                | algo.target_update_interval: got 1 | above 1
 algo.delay_actor=true                  | algo.delay_actor: got true | algo.value_network=true
+algo.delay_qvalue=false algo.tau=0.01   | algo.tau: got 0.01     | 0.005 with algo.delay_actor=false
+algo.delay_qvalue=false algo.target_update=hard | algo.target_update: got "hard" | soft with algo
+algo.delay_qvalue=false algo.target_update_interval=2 | interval: got 2 | algo.delay_qvalue=false
 algo=td3 algo.policy_delay=0           | algo.policy_delay: got 0 | at least 1
 algo=td3 algo.noise_clip=-1            | algo.noise_clip: got -1 | at least 0
 algo=td3 algo.noise=gausian            | algo.noise: got "gausian" | did you mean gaussian?
-algo=td3 algo.noise_theta=101          | algo.noise_theta: got 101.0 | at most 1 / algo.noise_dt=100
+algo=ddpg algo.noise_theta=101         | algo.noise_theta: got 101.0 | at most 1 / algo.noise_dt=100
+algo=td3 algo.noise_dt=1                | algo.noise_dt: got 1.0  | 0.01 with algo.noise=gaussian
+algo=ddpg algo.noise=gaussian algo.noise_theta=1 | algo.noise_theta: got 1.0 | 0.15 with algo.noise
 algo=td3 algo.target_update=hard algo.policy_delay=1 | algo.target_update_interval: got 1 | above 1
 algo=td3 algo.alpha_init=1             | algo.alpha_init: got 1 | a key of algo=
 algo=ddpg algo.policy_delay=2          | algo.policy_delay: got 2 | a key of algo=
@@ -108,6 +113,15 @@ algo=ddpg algo.num_critics=2           | algo.num_critics: got 2 | a key of algo
 algo.frames_per_batch=300 algo.buffer_size=256 | algo.buffer_size: got 256 | a rollout's 300 frames
 algo=ppo algo.clip_value=true algo.loss=kl | algo.clip_value: got true | only algo.loss=clip
 algo=ppo algo.clip_schedule=linear algo.loss=plain | algo.clip_schedule: got "linear" | constant
+algo=ppo algo.loss=kl algo.clip_epsilon=0.1 | algo.clip_epsilon: got 0.1 | 0.2 with algo.loss=kl
+algo=ppo algo.loss=plain algo.clip_epsilon_high=0.3 | algo.clip_epsilon_high: got 0.3 | null with
+algo=ppo algo.beta=2                   | algo.beta: got 2.0     | 1.0 with algo.loss=clip: only kl
+algo=ppo algo.loss=plain algo.samples_mc_kl=2 | algo.samples_mc_kl: got 2 | 1 with algo.loss=plain
+algo=ppo algo.clip_value=true algo.clip_epsilon_high=0.3 | algo.clip_value: got true | are two
+algo=ppo algo.max_importance_ratio=0   | algo.max_importance_ratio: got 0 | above 0 or null
+algo=ppo algo.tau=0.5                  | algo.tau: got 0.5      | 0.111 with algo.delay_actor=false
+algo=ppo algo.delay_actor=true         | algo.delay_actor: got true | without algo.functional=true
+algo=ppo algo.delay_actor=true algo.functional=true algo.shared_trunk=true | delay_actor: | trunk
 algo=ppo algo.minibatch_size=9 algo.frames_per_batch=8 | algo.minibatch_size: got 9 | at most algo.f
 algo=ppo env.num_envs=3 | algo.frames_per_batch: got 2048 | a multiple of env.num_envs=3
 algo=ppo algo.frames_per_batch=null    | algo.frames_per_batch: got null | a whole number at least 1
@@ -122,6 +136,7 @@ algo=discrete_sac algo.skip_done_states=true | algo.skip_done_states: got true |
 algo=discrete_sac algo.target_entropy_weight=2 | algo.target_entropy_weight | at most 1
 algo=tqc algo.top_quantiles_to_drop=25 | algo.top_quantiles_to_drop | below algo.num_quantiles=25
 algo=tqc algo.value_estimator=td1      | algo.value_estimator: got "td1" | a key of algo=
+algo=tqc algo.critic_hidden=[]         | algo.critic_hidden: got [] | at least one or null
 algo=redq algo.subset_size=11          | algo.subset_size: got 11 | at most algo.num_critics=10
 algo=redq algo.policy_delay=0          | algo.policy_delay: got 0 | at least 1
 algo=crossq algo.tau=0.1               | algo.tau: got 0.1      | a key of algo=
@@ -130,6 +145,8 @@ algo=crossq algo.beta1=1               | algo.beta1: got 1      | below 1
 algo=dqn algo.epsilon_start=1.5        | algo.epsilon_start     | at least 0 and at most 1
 algo=dqn algo.exploration_fraction=0   | algo.exploration_fraction | above 0 and at most 1
 algo=dqn algo.delay_value=false        | algo.double: got true  | no second network
+algo=dqn algo.double=false algo.delay_value=false algo.tau=1 | algo.tau: got 1.0 | are no targets
+algo=dqn algo.adam_eps=0               | algo.adam_eps: got 0   | above 0
 algo=dqn algo.dueling=true             | algo.dueling: got true | did you mean algo.duelling?
 algo=c51 algo.double=false             | algo.double: got false | a key of algo=dqn
 algo=c51 algo.value_estimator=td1      | algo.value_estimator   | a key of algo=
@@ -141,7 +158,9 @@ algo=a2c algo.optimizer=adamw           | algo.optimizer: got "adamw" | did you 
 algo=a2c algo.clip_value=0.2            | algo.clip_value: got 0.2 | a key of algo=ppo
 algo=a2c algo.separate_losses=true      | algo.separate_losses: got true | without algo.functional
 algo=a2c algo.frames_per_batch=40 env.num_envs=3 | algo.frames_per_batch: got 40 | env.num_envs=3
-algo=reinforce algo.value_estimator=vtrace | algo.value_estimator: got "vtrace" | gae or td_lambda
+algo=reinforce algo.value_estimator=vtrac | algo.value_estimator: got "vtrac" | did you mean vtrace?
+algo=reinforce algo.baseline=false algo.value_estimator=vtrace | got "vtrace" | td1 with algo
+algo=reinforce algo.baseline=false algo.gae_lambda=0.9 | algo.gae_lambda: got 0.9 | 0.95 with
 algo=reinforce algo.baseline=false algo.shared_trunk=true | algo.shared_trunk | false with algo.b
 algo=reinforce algo.baseline=false algo.critic_lr=1 | algo.critic_lr: got 1.0 | null with algo.ba
 algo=reinforce algo.baseline=false algo.loss_module=torchrl | algo.loss_module | without a critic

@@ -163,7 +163,7 @@ def test_the_horizon_of_a_schedule_is_part_of_the_run(started: TrainConfig) -> N
 @pytest.fixture
 def started_ppo() -> TrainConfig:
     """The configuration of a run of PPO in `run/`, unlike its preset's."""
-    line = ["algo=ppo", "env=Pendulum", "run_dir=run", "network.hidden=[8]", "algo.beta=2"]
+    line = ["algo=ppo", "env=Pendulum", "run_dir=run", "network.hidden=[8]", "algo.gamma=0.8"]
     (config,) = preflight([*line, "algo.loss=kl", "algo.frames_per_batch=64"]).configs
     Path("run").mkdir()
     save_config(config, Path("run/config.yaml"))

@@ -10,10 +10,15 @@ import pytest
 
 from trainers.config import (
     ConfigError,
+    DDPGConfig,
+    DQNConfig,
     EnvConfig,
     LoggerConfig,
     NetworkConfig,
+    PPOConfig,
+    ReinforceConfig,
     SACConfig,
+    TD3Config,
     TrainConfig,
     WandbConfig,
     load_config,
@@ -65,6 +70,15 @@ def test_closed_bounds_belong_to_the_range(value: float) -> None:
 def test_numbers_outside_their_range_are_refused(key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"algo.{key}: got {value}, expected a number"):
         SACConfig(**{key: value})
+
+
+def test_what_would_do_nothing_may_be_said_as_it_is_by_default() -> None:
+    assert DQNConfig(double=False, delay_value=False, tau=0.005).tau == 0.005
+    assert TD3Config(delay_actor=False, tau=0.1, noise_theta=0.15).tau == 0.1  # of the critics
+    assert PPOConfig(loss="kl", clip_epsilon=0.2, beta=2).beta == 2
+    assert DDPGConfig(noise_theta=1).noise_theta == 1
+    assert ReinforceConfig(baseline=False, gae_lambda=0.95).gae_lambda == 0.95
+    assert ReinforceConfig(gae_lambda=0.5).gae_lambda == 0.5
 
 
 def test_target_entropy_is_a_word_or_a_number() -> None:

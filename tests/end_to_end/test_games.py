@@ -34,6 +34,8 @@ RUNS = {
         "env.atari.repeat_action_probability=0.25",
     ),
     "c51": ("algo=c51", *SHORT, *REPLAY, "algo.num_atoms=5"),
+    "a2c": ("algo=a2c", *SHORT, "env.num_envs=2", "algo.frames_per_batch=16"),
+    "reinforce": ("algo=reinforce", *SHORT, "env.num_envs=2", "algo.frames_per_batch=16"),
     "ppo": (
         *("algo=ppo", *SHORT, "env.num_envs=2", "algo.frames_per_batch=16"),
         *("algo.minibatch_size=8", "algo.num_epochs=2"),

@@ -54,6 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "advantages as they are": {"normalize_advantage": False},
     "critic's part": {"critic_coeff": 0.9},
     "a narrow clip": {"clip_epsilon": 0.01},
+    "bounds apart": {"clip_epsilon": 0.05, "clip_epsilon_high": 0.3},
     "deviations at their bound": {"lower_bound": 0.8, "entropy_coeff": 0.1},
     "separate losses": {"separate_losses": True},
 }
@@ -69,6 +70,7 @@ NOT_MADE_FOR: list[dict[str, Any]] = [
     {"activation": "silu"},
     {"functional": True},
     {"clip_value": 0.2},
+    {"max_importance_ratio": 1.1},
 ]
 
 kinds = pytest.mark.parametrize("kind", OURS)

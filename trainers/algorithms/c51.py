@@ -1,7 +1,8 @@
 """Categorical DQN: learns the distribution of returns, and acts by its mean.
 
 Bellemare et al. 2017, "A Distributional Perspective on Reinforcement Learning",
-https://arxiv.org/abs/1707.06887.
+https://arxiv.org/abs/1707.06887; as in TorchRL always double: the network picks the next action,
+its target has the distribution (van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461).
 """
 
 from __future__ import annotations

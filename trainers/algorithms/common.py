@@ -109,10 +109,11 @@ def parameter_groups(
 def keeping_settings(
     loss: nn.Module, optimizers: Sequence[Optimizer], names: Sequence[str]
 ) -> Iterator[None]:
-    """While a checkpoint is loaded: learning rates, and the buffers called ``names``, stay as set.
+    """While a checkpoint is loaded, what is configured stays as it is.
 
-    TorchRL keeps coefficients in buffers of its losses, torch keeps rates in the optimizer's state,
-    so a checkpoint brings its own; a run resumed with ``resume_override`` wants the new ones.
+    TorchRL keeps coefficients in buffers of its losses (those called ``names``), torch keeps rates
+    and the like in the optimizer's state, so a checkpoint brings its own; a run resumed with
+    ``resume_override`` wants the new ones.
     """
     settings = [
         (buffer, buffer.clone())
@@ -124,9 +125,11 @@ def keeping_settings(
         return [group for optimizer in optimizers for group in optimizer.param_groups]
 
     rates = [group["initial_lr"] for group in groups()]
+    others = [{k: group[k] for k in ("betas", "eps") if k in group} for group in groups()]
     yield
     for buffer, value in settings:
         buffer.copy_(value)
-    for group, rate in zip(groups(), rates, strict=True):
+    for group, rate, other in zip(groups(), rates, others, strict=True):
+        group.update(other)
         if group.get("initial_lr") != rate:  # else a schedule has brought it where it is
             group["lr"] = group["initial_lr"] = rate

@@ -60,7 +60,7 @@ def make_loss(
 
 def make_optimizer(loss: nn.Module, config: EpsilonGreedyConfig, flat: bool = False) -> Adam:
     """One Adam; ``flat`` only where nobody else has laid hold of the parameters' memory."""
-    return grouped_adam(loss, {"value": config.lr}, rest="value", flat=flat)
+    return grouped_adam(loss, {"value": config.lr}, "value", config.adam_eps, flat)
 
 
 class DQNTrainer(OffPolicyTrainer):

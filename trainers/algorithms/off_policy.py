@@ -31,6 +31,7 @@ from trainers.hooks import (
     TargetUpdate,
     WeightSync,
 )
+from trainers.losses.sizes import with_sizes, writes_squares
 from trainers.networks.cnn import Inputs
 from trainers.phases import Phase
 from trainers.replay.buffer import UniformReplayBuffer
@@ -130,7 +131,8 @@ class OffPolicyTrainer(Trainer):
 
     def make_phases(self, loss_module: Any, optimizer: Any, config: Any) -> list[Phase]:
         """One, unless an algorithm says otherwise."""
-        return [Phase(loss_module, optimizer)]
+        part = partial(with_sizes, loss_module) if writes_squares(loss_module) else None
+        return [Phase(loss_module, optimizer, part=part)]
 
 
 def clip_gradients(trainer: Trainer, max_norm: float) -> None:

@@ -109,7 +109,8 @@ def make_value_estimator(critic: Any, config: OnPolicyConfig, actor: Any = None)
     if kind == "gae":
         return GAE(critic, config.gamma, lmbda)
     if kind == "vtrace":
-        return VTrace(critic, actor, config.gamma)
+        # A loss of several updates weighs each frame itself, by the ratio of the two policies.
+        return VTrace(critic, actor, config.gamma, weighs=isinstance(config, OneUpdateConfig))
     # To look one step ahead and no further is TD0; TorchRL's other two estimators fail on that.
     further = config.gamma * (lmbda if kind == "td_lambda" else 1.0)
     if kind == "td0" or further < 1e-6:

@@ -23,7 +23,7 @@ from trainers.algorithms.on_policy import (
     make_value_estimator,
 )
 from trainers.config import NetworkConfig, PPOConfig
-from trainers.hooks import AdaptBeta, AnnealBuffer, StopEpochs
+from trainers.hooks import AdaptBeta, AnnealBuffer, StopEpochs, TargetUpdate
 from trainers.losses.ppo import FastClipPPOLoss, FastPPOLoss
 from trainers.networks.cnn import Inputs
 from trainers.networks.normalization import RunningNorm
@@ -41,8 +41,9 @@ def make_agent(
     networks = make_networks(inputs, action_spec, network, config)
     with chosen_loss(config.loss_module, None, LOSSES[config.loss]) as loss_class:
         loss = make_loss(networks, config, loss_class)
-    estimator = make_value_estimator(networks.critic, config).to(action_spec.device)
-    return Agent(networks, loss, make_optimizer(loss, config), estimator)
+    estimator = make_value_estimator(networks.critic, config, networks.actor)
+    optimizer = make_optimizer(loss, config)
+    return Agent(networks, loss, optimizer, estimator.to(action_spec.device))
 
 
 def make_loss(networks: Networks, config: PPOConfig, loss_class: Any = None) -> Any:
@@ -50,6 +51,7 @@ def make_loss(networks: Networks, config: PPOConfig, loss_class: Any = None) -> 
     names = (
         *("entropy_bonus", "entropy_coeff", "samples_mc_entropy", "critic_coeff"),
         *("loss_critic_type", "normalize_advantage", "separate_losses", "functional", "reduction"),
+        *("max_importance_ratio", "delay_actor"),
         *{
             "clip": ("clip_epsilon",),
             "kl": ("dtarg", "beta", "increment", "decrement", "samples_mc_kl"),
@@ -58,6 +60,8 @@ def make_loss(networks: Networks, config: PPOConfig, loss_class: Any = None) -> 
     )
     keywords = {name: getattr(config, name) for name in names}
     keywords["clip_value"] = config.clip_value or None
+    if config.clip_epsilon_high is not None:
+        keywords["clip_epsilon"] = (config.clip_epsilon, config.clip_epsilon_high)
     both = (networks.actor, networks.value_head)
     if loss_class is None:
         fast = FAST_LOSSES.get(config.loss)
@@ -116,11 +120,11 @@ class PPOTrainer(OnPolicyTrainer):
             on(Stage.PRE_EPOCH, limit.check)
             on(Stage.POST_OPTIM, limit.observe)
         if config.clip_schedule == "linear":
-            # True is by clip_epsilon, so one falls with the other.
-            names = ["clip_epsilon"] + ["clip_value"] * (config.clip_value is True)
-            for name in names:
-                anneal = AnnealBuffer(getattr(loss_module, name), config.clip_epsilon)
+            for name, first in _clips(config).items():
+                anneal = AnnealBuffer(getattr(loss_module, name), first)
                 on(Stage.PRE_EPOCH, anneal, name=f"anneal_{name}")
+        if config.delay_actor:
+            on(Stage.POST_OPTIM, TargetUpdate(loss_module, config.tau))
         if isinstance(loss_module, KLPENPPOLoss):
             adapt = AdaptBeta(loss_module)
             on(Stage.POST_OPTIM, adapt.observe)
@@ -131,10 +135,22 @@ class PPOTrainer(OnPolicyTrainer):
         return Epochs(config.num_epochs, minibatch_size=config.minibatch_size)
 
 
+def _clips(config: PPOConfig) -> dict[str, float]:
+    """What the loss calls its bounds, and what they are at first."""
+    low, high = config.clip_epsilon, config.clip_epsilon_high
+    if high is not None:
+        return {"clip_epsilon_low": low, "clip_epsilon_high": high}
+    # True is by clip_epsilon, so one falls with the other.
+    return {"clip_epsilon": low} | ({"clip_value": low} if config.clip_value is True else {})
+
+
 PPO = Algorithm(
     make_agent,
     PPOTrainer,
     BOX_OR_DISCRETE,
-    settings=("clip_epsilon", "clip_value", "entropy_coeff", "critic_coeff"),  # beta adapts
+    settings=(  # beta adapts
+        *("clip_epsilon", "clip_epsilon_low", "clip_epsilon_high", "clip_value"),
+        *("max_importance_ratio", "entropy_coeff", "critic_coeff"),
+    ),
     sees_pictures=True,
 )

@@ -38,7 +38,8 @@ def make_agent(
         loss = make_loss(networks, config, loss_class)
     estimator = None
     if config.baseline:
-        estimator = make_value_estimator(networks.critic, config).to(action_spec.device)
+        estimator = make_value_estimator(networks.critic, config, networks.actor)
+        estimator.to(action_spec.device)
     return Agent(networks, loss, make_optimizer(loss, config), estimator)
 
 

@@ -6,6 +6,7 @@ Distributional Quantile Critics", https://arxiv.org/abs/2005.04269.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -27,12 +28,13 @@ from trainers.networks.critics import make_critics
 def make_agent(
     num_observations: int, action_spec: Any, network: NetworkConfig, config: TQCConfig
 ) -> Agent:
-    """A squashed Gaussian and critics with several quantiles each, all of the same widths."""
+    """A squashed Gaussian and critics with several quantiles each."""
     device = action_spec.device
     actor: Any = TanhNormalActor(num_observations, action_spec, network.hidden, network.activation)
+    wide = replace(network, hidden=config.critic_hidden or network.hidden)
     sizes = (num_observations, action_spec.shape[-1])
     critics = make_critics(
-        sizes, network, config.num_critics, None, device, num_outputs=config.num_quantiles
+        sizes, wide, config.num_critics, None, device, num_outputs=config.num_quantiles
     )
     with chosen_loss(config.loss_module, FastTQCLoss, TQCLoss) as loss_class:
         loss = make_loss(actor.to(device), critics, action_spec, config, loss_class)

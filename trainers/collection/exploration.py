@@ -47,7 +47,7 @@ class EpsilonGreedy(nn.Module):
         if exploration_type() is ExplorationType.DETERMINISTIC:
             return data
         action = data["action"]
-        noise = torch.rand(*action.shape, 2, device=action.device)
+        noise = torch.rand(*action.shape, 2).to(action.device)
         picked = (noise[..., 1] * self.num_actions).long()
         return data.set("action", torch.where(noise[..., 0] < self.epsilon, picked, action))
 

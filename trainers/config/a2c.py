@@ -16,7 +16,6 @@ class A2CConfig(OneUpdateConfig):
     name: Literal["a2c"] = "a2c"
 
     gae_lambda: float = number(1.0, ge=0, le=1)
-    value_estimator: Literal["gae", "td_lambda", "td1", "td0", "vtrace"] = "gae"
 
     optimizer: Literal["adam", "rmsprop"] = "rmsprop"
     lr: float = number(7e-4, gt=0)
@@ -26,7 +25,3 @@ class A2CConfig(OneUpdateConfig):
     critic_coeff: float = number(0.5, gt=0)
     entropy_coeff: float = number(0.0, ge=0)
     samples_mc_entropy: int = number(1, ge=1)
-
-    def learns_from_older(self) -> bool:
-        """V-trace weights what an older policy did by what the present one would do."""
-        return self.value_estimator == "vtrace"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
-from trainers.config.errors import ConfigError, did_you_mean
+from trainers.config.errors import ConfigError, did_you_mean, show
 from trainers.config.schema import Section, number
 
 
@@ -33,6 +33,15 @@ class AlgoConfig(Section):
     def learns_from_older(self) -> bool:
         """Whether what an older policy did can be learnt from."""
         return not self.on_policy
+
+    def refuse_unused(self, names: Iterable[str], why: str) -> None:
+        """Raise a `ConfigError` unless these keys, which would do nothing, are as by default."""
+        for name in names:
+            unused, value = self.__dataclass_fields__[name].default, getattr(self, name)
+            if value != unused:
+                allowed = unused if isinstance(unused, str) else show(unused)
+                hint = "it would do nothing there; it may come from a preset or a stored run"
+                raise ConfigError(self.key(name), value, f"{allowed} {why}", hint)
 
     def check_envs(self, num_envs: int) -> None:
         """Raise a `ConfigError` for what does not fit the number of environments."""

@@ -14,6 +14,7 @@ from trainers.config.schema import number
 class EpsilonGreedyConfig(TargetsConfig):
     """Of those that take the action of the largest value, or now and then any."""
 
+    adam_eps: float = number(1e-8, gt=0)
     max_grad_norm: float | None = number(10.0, gt=0)
     batch_size: int = number(128, ge=1)
     buffer_size: int = number(100_000, ge=1)

@@ -110,8 +110,13 @@ class TargetsConfig(OffPolicyConfig):
         return self.target_update_interval
 
     def check(self) -> None:
-        """Targets are other networks than those they follow."""
+        """Targets are there, and are other networks than those they follow."""
         super().check()
+        delays = [name for name in self.__dataclass_fields__ if name.startswith("delay_")]
+        if delays and not any(getattr(self, name) for name in delays):
+            off = " and ".join(f"algo.{name}=false" for name in delays)
+            keys = ("target_update", "tau", "target_update_interval")
+            self.refuse_unused(keys, f"with {off}: there are no targets")
         if self.target_update == "hard" and self.targets_interval == 1:
             allowed = "above 1 with algo.target_update=hard: else the targets are no others"
             raise ConfigError("algo.target_update_interval", 1, allowed)
@@ -155,8 +160,10 @@ class NoiseConfig(OffPolicyConfig):
     noise_dt: float = number(0.01, gt=0)
 
     def check(self) -> None:
-        """Noise that goes back to 0 does not go beyond it."""
+        """Noise that goes back to 0 does not go beyond it; other noise does not go back."""
         super().check()
-        if self.noise_theta * self.noise_dt > 1.0:
+        if self.noise == "gaussian":
+            self.refuse_unused(("noise_theta", "noise_dt"), "with algo.noise=gaussian")
+        elif self.noise_theta * self.noise_dt > 1.0:
             allowed = f"at most 1 / algo.noise_dt={1.0 / self.noise_dt:g}"
             raise ConfigError("algo.noise_theta", self.noise_theta, allowed)

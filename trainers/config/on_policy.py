@@ -18,7 +18,7 @@ class OnPolicyConfig(AlgoConfig):
 
     gamma: float = number(0.99, ge=0, le=1)
     gae_lambda: float = number(0.95, ge=0, le=1)
-    value_estimator: Literal["gae", "td_lambda", "td1", "td0"] = "gae"
+    value_estimator: Literal["gae", "td_lambda", "td1", "td0", "vtrace"] = "gae"
 
     lr: float = number(3e-4, gt=0)
     actor_lr: float | None = number(None, gt=0)
@@ -40,6 +40,10 @@ class OnPolicyConfig(AlgoConfig):
     log_std_init: float = number(0.0, ge=-20, le=2)
 
     loss_module: str | None = None
+
+    def learns_from_older(self) -> bool:
+        """V-trace weights what an older policy did by what the present one would do."""
+        return self.value_estimator == "vtrace"
 
 
 @dataclass(frozen=True)

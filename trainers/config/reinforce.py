@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from trainers.config.errors import ConfigError, show
+from trainers.config.errors import ConfigError
 from trainers.config.on_policy import OneUpdateConfig
 from trainers.config.schema import number
 
-# What only a critic has a use for, and how it says so.
-_OF_A_CRITIC: dict[str, Any] = {
-    "value_estimator": "td1",
-    "critic_lr": None,
-    "loss_critic_type": "l2",
-    "separate_losses": False,
-    "functional": False,
-    "shared_trunk": False,
-}
+# What only a critic has a use for.
+_OF_A_CRITIC = (
+    *("value_estimator", "gae_lambda", "critic_lr", "loss_critic_type"),
+    *("separate_losses", "functional", "shared_trunk"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class ReinforceConfig(OneUpdateConfig):
     name: Literal["reinforce"] = "reinforce"
     baseline: bool = True
 
-    value_estimator: Literal["gae", "td_lambda", "td1", "td0"] = "td1"
+    value_estimator: Literal["gae", "td_lambda", "td1", "td0", "vtrace"] = "td1"
     lr: float = number(1e-3, gt=0)
 
     def check(self) -> None:
@@ -35,10 +31,7 @@ class ReinforceConfig(OneUpdateConfig):
         super().check()
         if self.baseline:
             return
-        for name, unused in _OF_A_CRITIC.items():
-            if (value := getattr(self, name)) != unused:
-                allowed = f"{show(unused)} with algo.baseline=false, which has no critic"
-                raise ConfigError(f"algo.{name}", value, allowed)
+        self.refuse_unused(_OF_A_CRITIC, "with algo.baseline=false, which has no critic")
         if self.loss_module == "torchrl":
             hint = "torchrl's ReinforceLoss cannot be made without a critic"
             allowed = "null or a loss from a plugin with algo.baseline=false"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from trainers.config.errors import ConfigError
@@ -17,6 +17,7 @@ class TQCConfig(EntropyConfig, TargetsConfig):
     name: Literal["tqc"] = "tqc"
 
     num_critics: int = number(5, ge=1)
+    critic_hidden: list[int] | None = field(default=None, metadata={"ge": 1, "min_items": 1})
     num_quantiles: int = number(25, ge=1)
     top_quantiles_to_drop: int = number(2, ge=0)
     delay_qvalue: bool = True

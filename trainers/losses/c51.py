@@ -13,8 +13,8 @@ from torchrl.objectives.utils import _cache_values
 
 from trainers.arrays import as_tensor, on_host
 from trainers.config import C51Config
-from trainers.losses.forward import plain_forward
-from trainers.losses.numpy_q import NumpyQNets, discounts, shares
+from trainers.losses.forward import plain_forward, shares
+from trainers.losses.numpy_q import NumpyQNets, discounts
 from trainers.networks.numpy_nets import Array, expected_returns
 from trainers.tensordicts import tensordict_of
 

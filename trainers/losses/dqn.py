@@ -14,8 +14,8 @@ from torchrl.objectives.value import TD0Estimator
 
 from trainers.arrays import DISTANCES, on_host
 from trainers.config import DQNConfig
-from trainers.losses.forward import plain_forward
-from trainers.losses.numpy_q import NumpyQNets, discounts, shares
+from trainers.losses.forward import plain_forward, shares
+from trainers.losses.numpy_q import NumpyQNets, discounts
 from trainers.networks.numpy_nets import Array
 from trainers.tensordicts import tensordict_of
 

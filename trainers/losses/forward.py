@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, TypeVar
 
+from torch import Tensor
 from torchrl.objectives import LossModule
 
 from trainers.arrays import Array, as_array
@@ -22,16 +23,21 @@ def plain_forward(loss_class: LossClass) -> LossClass:
     return loss_class
 
 
-def share_of_rows(loss: Any, data: Any) -> Array:
-    """How much each row of a batch ``[B]`` counts: TorchRL's ``reduction`` is a sum of shares.
+def shares(loss: Any, weights: Tensor | None, rows: int) -> Array:
+    """How much each row of a batch counts: TorchRL's ``reduction`` is a sum of shares.
 
-    ``[B, 1]``, or a number if all count alike.
+    In the shape of ``weights``, or a number if all count alike.
     """
-    weights = loss._maybe_get_priority_weight(data)
-    if weights is None:
-        return 1.0 / len(data) if loss.reduction == "mean" else 1.0
-    share = weights / weights.sum() if loss.reduction == "mean" else weights
-    return as_array(share.unsqueeze(-1))
+    if weights is None or not loss.use_prioritized_weights:
+        return 1.0 / rows if loss.reduction == "mean" else 1.0
+    share = as_array(weights)
+    return share / share.sum() if loss.reduction == "mean" else share
+
+
+def share_of_rows(loss: Any, data: Any) -> Array:
+    """:func:`shares` of a batch ``[B]``: ``[B, 1]``, or a number."""
+    weights = data.get(loss.tensor_keys.priority_weight, None)
+    return shares(loss, None if weights is None else weights.unsqueeze(-1), len(data))
 
 
 def discounts(loss: Any, data: Any) -> Array:

@@ -77,14 +77,6 @@ class NumpyQNets:
         return self._kept[1]
 
 
-def shares(loss: Any, weights: Tensor | None, rows: int) -> float | Array:
-    """How much each row counts: TorchRL's ``reduction`` is a sum of shares."""
-    if weights is None or not loss.use_prioritized_weights:
-        return 1.0 / rows if loss.reduction == "mean" else 1.0
-    share = weights.numpy()
-    return share / np.add.reduce(share) if loss.reduction == "mean" else share
-
-
 def discounts(gamma: float, steps: Tensor | None) -> float | Array:
     """Of the next values ``[B]``, which are ``steps`` ``[B, 1]`` ahead, or one."""
     return gamma if steps is None else gamma ** steps.numpy()[:, 0].astype(np.float32)

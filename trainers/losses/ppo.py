@@ -55,8 +55,11 @@ class FastClipPPOLoss(FastPPOLoss, ClipPPOLoss):
     def _surrogate(self, log_ratio: Array, advantage: Array) -> Objective:
         ratio = np.exp(log_ratio)
         gain = ratio * advantage
-        epsilon = self.number("clip_epsilon")
-        low, high = math.log1p(-epsilon), math.log1p(epsilon)
+        if self._asymmetric_clip:
+            below, above = self.number("clip_epsilon_low"), self.number("clip_epsilon_high")
+        else:
+            below = above = self.number("clip_epsilon")
+        low, high = math.log1p(-below), math.log1p(above)
         clipped = np.minimum(np.maximum(log_ratio, low), high)
         clipped_gain = np.exp(clipped) * advantage
         number, total = len(ratio), float(np.add.reduce(ratio))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import TINY, lines, names, train
+from running import TINY, forked, lines, names, train
 
 MINE = "plugins=[my_plugin]"
 
@@ -113,20 +113,21 @@ def test_networks_of_another_size_do_not_fit_a_checkpoint(
 @pytest.mark.parametrize("older", [False, True])
 def test_a_checkpoint_that_does_not_fit_changes_no_file(older: bool) -> None:
     """With lines behind it, the last of them cut short; only the log tells of it."""
-    assert train(*TINY, "logger=tensorboard", "run_dir=run", "total_frames=130") == 0
+    loggers = "logger=[tensorboard,wandb]"
+    assert forked(*TINY, loggers, "run_dir=run", "total_frames=130") == 0
     run_dir = Path("run")
     with (run_dir / "metrics.jsonl").open("ab") as file:
         file.write(b'{"frames": 1')
     source = run_dir / "checkpoints" / names(run_dir)[-1] if older else run_dir
     before = contents(run_dir)
     wrong = ("network.hidden=[8]", "resume_override=true", "total_frames=140")
-    assert train(f"resume={source}", *wrong) == 2
+    assert forked(f"resume={source}", *wrong) == 2
     assert contents(run_dir) == before
 
 
 def contents(run_dir: Path) -> dict[Path, bytes]:
-    """All that is there but the log."""
-    files = [path for path in run_dir.rglob("*") if path.is_file() and path.name != "train.log"]
+    """All that is there but logs of programs."""
+    files = [path for path in run_dir.rglob("*") if path.is_file() and path.suffix != ".log"]
     return {path: path.read_bytes() for path in files}
 
 

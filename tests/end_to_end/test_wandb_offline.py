@@ -14,7 +14,7 @@ def test_a_run_and_its_resume(capfd: pytest.CaptureFixture[str], finished: Path)
     said = capfd.readouterr().err
     assert len(re.findall("Weights & Biases is offline", said)) == 1
     starts = [line.split()[0] for line in said.splitlines()]
-    assert starts[:-1] == ["Weights", "sac", "the", "ended", "best"]  # last comes how to look at it
+    assert starts[:-1] == ["sac", "the", "Weights", "ended", "best"]  # last comes how to look at it
     assert forked("resume=run") == 0
     run_id = Path("run/wandb_id").read_text().strip()
     starts = sorted(path.name for path in Path("run/wandb").glob("offline-run-*"))

@@ -32,7 +32,10 @@ from test_wandb import wandb_config
 from trainers.loggers import make_loggers, wandb
 wandb.WANDB_TIMEOUT = 3
 run_dir = Path(sys.argv[1])
-made = make_loggers(wandb_config(sys.argv[2]), run_dir, {"seed": 7})
+already = set(run_dir.iterdir())
+jsonl, wandb_logger = made = make_loggers(wandb_config(sys.argv[2]), run_dir, {"seed": 7})
+assert set(run_dir.iterdir()) == already, "a resume may yet be refused"
+wandb_logger.start()
 assert sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__, "the terminal is ours"
 for frames in (1_000, 2_000):
     for logger in made:
@@ -129,6 +132,8 @@ def test_a_wandb_that_cannot_start_leaves_the_run_alone(
 
     monkeypatch.setattr(wandb, "init", broken)
     jsonl, logger = make_loggers(wandb_config("offline"), tmp_path, {})
+    assert isinstance(logger, WandbLogger)
+    logger.start()
     for one in (jsonl, logger):
         one.write({"frames": 1})
         one.close()
@@ -157,6 +162,7 @@ def test_a_wandb_that_breaks_later_is_said_once(
 
     monkeypatch.setattr(wandb, "init", lambda **_: Run())
     logger = WandbLogger(WandbConfig(mode="offline"), tmp_path, {})
+    logger.start()
     logger.write({"frames": 1})
     logger.write({"frames": 2})
     logger.close()

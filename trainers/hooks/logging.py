@@ -12,7 +12,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from trainers.arrays import as_array, as_tensor, on_host
-from trainers.loggers import Logger, ResumableLogger
+from trainers.loggers import Logger, ResumableLogger, StartedLogger
 from trainers.metrics import STATISTICS
 from trainers.saving.restoring import How, restored, resumed_exactly
 from trainers.timetable import every
@@ -271,8 +271,9 @@ class WriteMetrics:
 
     def start(self, trainer: Trainer) -> None:
         """Have the logs go on behind the last line that counts, and drop what is after it."""
-        for log in self._resumable():
-            log.start()
+        for log in self.loggers:
+            if isinstance(log, StartedLogger):
+                log.start()
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         if self._crossed(trainer) or trainer.metrics.line_due:

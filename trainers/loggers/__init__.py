@@ -17,6 +17,7 @@ __all__ = [
     "JsonlLogger",
     "Logger",
     "ResumableLogger",
+    "StartedLogger",
     "VideoLogger",
     "WandbLogger",
     "make_loggers",
@@ -39,13 +40,15 @@ class VideoLogger(Logger, Protocol):
 
 
 @runtime_checkable
-class ResumableLogger(Logger, Protocol):
-    """Goes on where a checkpoint has left it.
-
-    Only `start`, when a run begins, changes what is there: a checkpoint may prove not to fit.
-    """
+class StartedLogger(Logger, Protocol):
+    """Changes nothing before `start`, when a run begins: a checkpoint may prove not to fit."""
 
     def start(self) -> None: ...
+
+
+@runtime_checkable
+class ResumableLogger(StartedLogger, Protocol):
+    """Goes on where a checkpoint has left it."""
 
     def state_dict(self) -> dict[str, Any]: ...
 

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,13 @@ class WandbLogger:
     """
 
     def __init__(self, config: WandbConfig, run_dir: Path, run_config: Mapping[str, Any]) -> None:
+        self._start = partial(_start_wandb, config, run_dir, run_config)
         self._run: Run | None = None
+
+    def start(self) -> None:
+        """Begin the run there, or go on with it."""
         with self._inert_on_error():
-            self._run = _start_wandb(config, run_dir, run_config)
+            self._run = self._start()
             self._run.define_metric("frames")
             self._run.define_metric("*", step_metric="frames")
 

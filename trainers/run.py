@@ -48,7 +48,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     load_plugins(config.plugins)
     check_env_id(config.env)
-    _set_threads(config)
+    _set_up_torch(config)
     from trainers.build import build
     from trainers.observe import observe
 
@@ -102,9 +102,10 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         return STOPPED if trainer.interrupted else FINISHED
 
 
-def _set_threads(config: TrainConfig) -> None:
+def _set_up_torch(config: TrainConfig) -> None:
     import torch
 
+    torch.set_float32_matmul_precision(config.matmul_precision)
     # Networks of this size gain nothing from more than four.
     torch.set_num_threads(config.threads or min(4, len(os.sched_getaffinity(0))))
 

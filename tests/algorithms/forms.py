@@ -51,6 +51,7 @@ _FORMS: dict[str, dict[str, Form]] = {
             {"functional": True, "shared_trunk": True, "separate_losses": True}, FOUR
         ),
         "predicted deviation": Form({"predict_std": True}),
+        "mean in bounds": Form({"tanh_loc": True}),
         "v-trace": Form({"value_estimator": "vtrace"}, FOUR, OVERLAPPING),
     },
     "c51": {"duelling": Form({"duelling": True})},
@@ -74,7 +75,7 @@ _FORMS: dict[str, dict[str, Form]] = {
         "functional, shared, discrete, kl": Form(
             {"functional": True, "shared_trunk": True, "loss": "kl"}, CARTPOLE
         ),
-        "predicted deviation": Form({"predict_std": True}),
+        "predicted deviation": Form({"predict_std": True, "tanh_loc": True}),
         "advantages once": Form({"recompute_advantage": False, "clip_value": True}, FOUR),
         "early end": Form({"target_kl": 1e-4, "clip_schedule": "linear"}),
         "bounds apart": Form({"clip_epsilon_high": 0.3, "max_importance_ratio": 1.01}),

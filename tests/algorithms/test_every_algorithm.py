@@ -357,3 +357,11 @@ def test_it_acts_where_it_can_and_else_says_what_can(make: Any, name: str, space
         assert caught.value.key == "algo"
         assert f"{name} needs {ALGORITHMS[name].action_space.name}, {env_id} has " in said
         assert said.partition("algo=")[2].startswith(" or ".join(fitting))
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo", "reinforce"])
+def test_no_mean_is_kept_in_bounds_that_are_not_there(name: str) -> None:
+    env_id = register_spaces("Boundless", gym.spaces.Box(-1, 1, (2,)), SPACES["endless"][0])
+    with pytest.raises(ConfigError) as caught:
+        build(tiny(name, env_config(env_id), {"tanh_loc": True}))
+    assert str(caught.value).startswith("algo.tanh_loc: got true, expected false with actions that")

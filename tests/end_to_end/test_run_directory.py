@@ -151,3 +151,14 @@ def test_a_run_cut_short_by_max_seconds_goes_on_as_if_it_had_not_been(
         assert [line["frames"] for line in lines(tmp_path / "run")] == [frame]
     assert train("resume=run") == 0
     assert_equal_runs(tmp_path / "run", finished)
+
+
+def test_how_exactly_matrices_are_multiplied_is_up_to_each_run() -> None:
+    short = (*TINY, "total_frames=60")
+    try:
+        assert train(*short, "run_dir=rough", "matmul_precision=medium") == 0
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert train(*short, "run_dir=exact") == 0
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision("highest")

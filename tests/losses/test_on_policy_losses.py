@@ -57,12 +57,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bounds apart": {"clip_epsilon": 0.05, "clip_epsilon_high": 0.3},
     "deviations at their bound": {"lower_bound": 0.8, "entropy_coeff": 0.1},
     "separate losses": {"separate_losses": True},
+    "mean in bounds": {"tanh_loc": True},
 }
 
 UPDATED: list[dict[str, Any]] = [
     {},
     {"entropy_coeff": 0.1, "activation": "relu"},
-    {"optimizer": "adam", "entropy_coeff": 0.1},
+    {"optimizer": "adam", "entropy_coeff": 0.1, "tanh_loc": True},
 ]
 NOT_MADE_FOR: list[dict[str, Any]] = [
     {"predict_std": True},

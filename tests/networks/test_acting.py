@@ -301,7 +301,8 @@ def test_what_is_saved_is_the_actor_s(make: Any) -> None:
 @pytest.mark.parametrize(
     ("algo", "fits"),
     [({}, True), ({"functional": True}, True), ({"predict_std": True}, False),
-     ({"shared_trunk": True}, False), ({"loss_module": "torchrl"}, True)],
+     ({"tanh_loc": True}, True), ({"shared_trunk": True}, False),
+     ({"loss_module": "torchrl"}, True)],
     ids=str,
 )  # fmt: skip
 def test_which_policies_act_in_numpy(algo: dict[str, Any], fits: bool) -> None:

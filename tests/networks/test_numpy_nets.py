@@ -12,7 +12,7 @@ from torch import Tensor, distributions, nn
 from torchrl.data import Bounded, Categorical
 from torchrl.modules import IndependentNormal, NormalParamExtractor
 
-from trainers.networks.actors import ActionHead, action_head
+from trainers.networks.actors import ActionHead, Squash, action_head
 from trainers.networks.mlps import mlp
 from trainers.networks.normalization import RunningNorm
 from trainers.networks.numpy_nets import (
@@ -165,20 +165,28 @@ def test_what_fits(net: nn.Module, fits: bool) -> None:
 GAUSSIAN = Bounded(-1.0, 1.0, (3,))
 
 
-def gaussian(bound: float = 1e-4) -> tuple[GaussianHead, AddStateIndependentNormalScale]:
+def gaussian(
+    bound: float = 1e-4, squash: Squash | None = None
+) -> tuple[GaussianHead, AddStateIndependentNormalScale]:
     """Deviations 0.5, 1 and 2."""
     scale = AddStateIndependentNormalScale(3, scale_lb=bound)
     scale.state_independent_scale.data.copy_(torch.tensor([0.5, 1.0, 2.0]).log())
-    return GaussianHead(scale), scale
+    return GaussianHead(scale, squash), scale
 
 
+BOUNDS = torch.tensor([0.0, 1.0, -2.0]), torch.tensor([1.0, 3.0, 0.5])
+
+
+@pytest.mark.parametrize("squash", [None, Squash(0.0, 1.0), Squash(*BOUNDS)])
 @pytest.mark.parametrize("bound", [1e-4, 0.9])
-def test_gaussian_log_probability_entropy_and_their_gradients(bound: float) -> None:
-    head, scale = gaussian(bound)
+def test_gaussian_log_probability_entropy_and_their_gradients(
+    bound: float, squash: Squash | None
+) -> None:
+    head, scale = gaussian(bound, squash)
     outputs = torch.randn(10, 3, requires_grad=True)
     action = torch.randn(10, 3)
     ours = head.distribution(outputs.detach().numpy(), action.numpy())
-    theirs = IndependentNormal(*scale(outputs))
+    theirs = IndependentNormal(*ActionHead(3, scale, squash)(outputs))
     assert_same_distribution(head, ours, theirs, outputs, action)
     assert (scale.state_independent_scale.grad == 0).tolist() == [bound == 0.9, False, False]
 
@@ -236,8 +244,9 @@ def test_categorical_actions_come_as_often_as_they_should() -> None:
 
 
 def test_without_noise_it_is_the_likeliest_action() -> None:
-    outputs = torch.randn(10, 3).numpy()
+    outputs, squash = torch.randn(10, 3).numpy(), Squash(*BOUNDS)
     assert np.array_equal(gaussian()[0].action(outputs, None), outputs)
+    close(gaussian(squash=squash)[0].action(outputs, None), squash(torch.from_numpy(outputs)))
     assert np.array_equal(CategoricalHead(3).action(outputs, None), outputs.argmax(-1))
 
 

@@ -81,6 +81,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     ),
     "ppo, clipped only": lambda: tiny_ppo(env_config(IDS["narrow"], rescale_actions=False)),
     "ppo, predicted deviation": lambda: ppo("narrow", predict_std=True),
+    "ppo, mean in bounds": lambda: ppo("narrow", tanh_loc=True),
     "ppo, float64": lambda: ppo("wide"),
     "ppo, whole numbers": lambda: ppo("whole"),
     "ppo, unbounded": lambda: ppo("endless", normalize_observation=False),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import nn
 from torch.optim import Adam, Optimizer
-from torchrl.data import TensorSpec
+from torchrl.data import TensorSpec, Unbounded
 from torchrl.objectives.value import TD0Estimator, TD1Estimator, TDLambdaEstimator
 
 from trainers.advantages import GAE, VTrace
@@ -65,7 +65,8 @@ def make_networks(
     """Actor and critic apart, or on one trunk, with orthogonal first weights.
 
     Raises:
-        ConfigError: pictures, which the network scales by itself, would be normalised.
+        ConfigError: pictures, which the network scales by itself, would be normalised, or the mean
+            of actions that have no bounds be kept in them.
     """
     norm = None
     if config.normalize_observation:
@@ -73,7 +74,9 @@ def make_networks(
             allowed = "false with pictures: their network brings them to one scale"
             raise ConfigError("algo.normalize_observation", True, allowed)
         norm = RunningNorm([inputs])
-    head = action_head(action_spec, config.predict_std, config.log_std_init)
+    if config.tanh_loc and isinstance(action_spec, Unbounded):
+        raise ConfigError("algo.tanh_loc", True, "false with actions that have no bounds")
+    head = action_head(action_spec, config.predict_std, config.log_std_init, config.tanh_loc)
 
     def body(num_outputs: int, last_gain: float) -> nn.Sequential:
         net = make_net(inputs, num_outputs, network.hidden, network.activation)

@@ -36,6 +36,7 @@ class OnPolicyConfig(AlgoConfig):
     normalize_observation: bool = True
     normalize_reward: bool = True
     shared_trunk: bool = False
+    tanh_loc: bool = False
     predict_std: bool = False
     log_std_init: float = number(0.0, ge=-20, le=2)
 

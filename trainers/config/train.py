@@ -43,6 +43,7 @@ class TrainConfig(Section):
     seed: int = number(0, ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = number(None, ge=1)
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
     capture: bool = True
 
     run_dir: str | None = None

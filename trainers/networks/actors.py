@@ -28,28 +28,52 @@ _HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
 
 
 class ActionHead(nn.Module):
-    """From a network's last outputs ``[..., num_inputs]`` to the parameters of a distribution."""
+    """From a network's last outputs ``[..., num_inputs]`` to the parameters of a distribution.
 
-    def __init__(self, num_inputs: int, to_parameters: nn.Module | None = None) -> None:
+    Args:
+        num_inputs: how many outputs it takes.
+        to_parameters: makes them of the outputs; default: they are the parameters.
+        squash: of the mean that it makes, into the bounds of the actions.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        to_parameters: nn.Module | None = None,
+        squash: Squash | None = None,
+    ) -> None:
         super().__init__()
         self.num_inputs = num_inputs
         self.to_parameters = to_parameters or nn.Identity()
+        self.squash = squash
 
     def forward(self, outputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return self.to_parameters(outputs)
+        parameters = self.to_parameters(outputs)
+        if self.squash is None:
+            return parameters
+        loc, *others = parameters
+        return self.squash(loc), *others
 
 
-def action_head(spec: TensorSpec, predict_std: bool, log_std_init: float) -> ActionHead:
+def action_head(
+    spec: TensorSpec, predict_std: bool, log_std_init: float, tanh_loc: bool = False
+) -> ActionHead:
     """Logits of a categorical distribution, or mean and standard deviation of a Gaussian.
 
-    The deviation is a parameter of its own that starts at ``exp(log_std_init)``, or predicted.
+    Args:
+        spec: of the actions.
+        predict_std: the deviation depends on the state; else it is a parameter of its own.
+        log_std_init: the logarithm of that at the start.
+        tanh_loc: the mean stays within the bounds, by tanh. ``spec`` has to have some then.
     """
     if isinstance(spec, Categorical):
         return ActionHead(spec.n)
     size = spec.shape[-1]
+    squash = Squash(*center_and_half_range(spec)) if tanh_loc else None
     if predict_std:
-        return ActionHead(2 * size, NormalParamExtractor())
-    return ActionHead(size, AddStateIndependentNormalScale(size, init_value=log_std_init))
+        return ActionHead(2 * size, NormalParamExtractor(), squash)
+    scale = AddStateIndependentNormalScale(size, init_value=log_std_init)
+    return ActionHead(size, scale, squash)
 
 
 def stochastic_actor(
@@ -210,7 +234,7 @@ class TanhActor(TensorDictModule):
     ) -> None:
         center, half_range = center_and_half_range(spec)
         net = mlp(num_observations, spec.shape[-1], hidden, activation)
-        squash = _Squash(center, half_range)
+        squash = Squash(center, half_range)
         super().__init__(nn.Sequential(net, squash), ["observation"], ["action"])
         self.center, self.half_range = center, half_range
 
@@ -226,7 +250,7 @@ class TanhActor(TensorDictModule):
     sample = mode
 
 
-class _Squash(nn.Module):
+class Squash(nn.Module):
     """Into the bounds of the actions, by tanh."""
 
     def __init__(self, center: Tensor | float, half_range: Tensor | float) -> None:

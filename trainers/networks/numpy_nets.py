@@ -16,7 +16,7 @@ import torch
 from tensordict.nn import AddStateIndependentNormalScale
 from torch import Tensor, nn
 
-from trainers.networks.actors import ActionHead
+from trainers.networks.actors import ActionHead, Squash
 from trainers.networks.normalization import RunningNorm
 from trainers.networks.q_networks import QHead
 from trainers.networks.squashed import SquashedGaussian, SquashedMean
@@ -173,10 +173,17 @@ class DistributionHead(Head, Protocol):
 
 
 class GaussianHead:
-    """Independent normals around the outputs; their deviations are the same in every state."""
+    """Independent normals around the outputs; their deviations are the same in every state.
 
-    def __init__(self, scale: AddStateIndependentNormalScale) -> None:
+    Args:
+        scale: the deviations.
+        squash: of the outputs into the bounds of the actions, if they are.
+    """
+
+    def __init__(self, scale: AddStateIndependentNormalScale, squash: Squash | None = None) -> None:
         self.parameters: list[Tensor] = [scale.state_independent_scale]
+        bounds: Any = squash and (squash.center, squash.half_range)
+        self._bounds = bounds and tuple(np.asarray(each, np.float32) for each in bounds)
         self._log_lower = math.log(float(scale.scale_lb))  # type: ignore[arg-type]  # a number
 
     @property
@@ -189,16 +196,18 @@ class GaussianHead:
 
     def action(self, outputs: Array, noise: Array | None) -> Array:
         """The mean, with the noise in proportion."""
+        loc, _ = self._squashed(outputs)
         if noise is None:
-            return outputs
-        return outputs + noise * np.exp(np.maximum(self._unbounded_log_std, self._log_lower))
+            return loc
+        return loc + noise * np.exp(np.maximum(self._unbounded_log_std, self._log_lower))
 
     def distribution(self, outputs: Array, action: Array) -> Distribution:
         """Densities, and the entropy, which is the same everywhere."""
         unbounded = self._unbounded_log_std
         log_std = np.maximum(unbounded, self._log_lower)
         precision = np.exp(-log_std)
-        z = (action - outputs) * precision
+        loc, slope = self._squashed(outputs)
+        z = (action - loc) * precision
         squares = z * z
         log_volume = float(np.add.reduce(log_std)) + len(log_std) * _HALF_LOG_TAU
         log_prob = np.dot(squares, -0.5 * _ones(len(log_std))) - log_volume
@@ -206,10 +215,19 @@ class GaussianHead:
 
         def gradients(d_log_prob: Array, d_entropy: float) -> tuple[Array, list[Array]]:
             d_log_std = np.dot(d_log_prob, squares - 1.0) + d_entropy * len(outputs)
-            d_outputs = d_log_prob[:, None] * (z * precision)
+            d_loc = d_log_prob[:, None] * (z * precision)
+            d_outputs = d_loc if slope is None else d_loc * slope
             return d_outputs, [d_log_std * (unbounded >= self._log_lower)]
 
         return Distribution(log_prob, entropy, gradients)
+
+    def _squashed(self, outputs: Array) -> tuple[Array, Array | None]:
+        """The means, and how fast they change with the outputs, if not by as much."""
+        if self._bounds is None:
+            return outputs, None
+        center, half_range = self._bounds
+        squashed = np.tanh(outputs)
+        return center + half_range * squashed, half_range * (1.0 - squashed * squashed)
 
 
 class CategoricalHead:
@@ -268,7 +286,7 @@ def numpy_policy(policy: nn.Module | None) -> tuple[NumpyMLP, DistributionHead] 
     if not (isinstance(net, nn.Sequential) and NumpyMLP.fits(net) and isinstance(head, ActionHead)):
         return None
     if isinstance(head.to_parameters, AddStateIndependentNormalScale):
-        return NumpyMLP(net), GaussianHead(head.to_parameters)
+        return NumpyMLP(net), GaussianHead(head.to_parameters, head.squash)
     if isinstance(head.to_parameters, nn.Identity):
         return NumpyMLP(net), CategoricalHead(head.num_inputs)
     return None

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from benchmarks.rows import GFLOP_OF_AN_UPDATE, Limit
+from benchmarks.rows import GFLOP_OF_AN_UPDATE, REFERENCES, Limit
 
 Samples = dict[tuple[str, str], list[float]]
 """The values of a row and a contestant; of a row that grows, and a size."""
@@ -72,6 +72,13 @@ def add_bound(samples: Samples) -> None:
     bounds = [max(each) / GFLOP_OF_AN_UPDATE for each in peaks]
     if bounds and ("updates", "ours") in samples:
         samples["updates", "bound"] = bounds
+
+
+def add_references(samples: Samples) -> None:
+    """Figures of others that are not measured here, beside ours that are."""
+    for (row, whose), value in REFERENCES.items():
+        if (row, "ours") in samples:
+            samples[row, whose] = [value] * len(samples[row, "ours"])
 
 
 def advantage(kind: str, ours: float, theirs: float) -> float:

@@ -19,6 +19,7 @@ from benchmarks.rows import (
     DQN,
     ENV_ID,
     ENVIRONMENTS,
+    LEARNING,
     LIMITS,
     PASSING_RETURN,
     PATIENCE,
@@ -50,6 +51,8 @@ class Job:
     """From its last line of output and the time of day when it was started, to values by row."""
     limit_s: Callable[[Samples], float | None] = _for_ever
     """From what is measured so far, after how many seconds it is cut off; None: never."""
+    on_gpu: bool = False
+    """Else none is to be seen."""
 
 
 class Frames(NamedTuple):
@@ -113,6 +116,7 @@ def jobs(groups: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:
         "bare": _bare,
         "scaling": _scaling,
         "algorithms": _alone,
+        "gpu": _gpu,
         "learning": _learning,
     }
     return [job for group in groups for job in makers[group](sizes, seed)]
@@ -135,12 +139,24 @@ def _off_policy(
         "seed": seed,
     }
     measure = partial(speed, after=settled)
-    return [_training(row, who, settings, measure) for who in contestants]
+    found = [_training(row, who, settings, measure) for who in contestants]
+    if row == "sac":
+        rough = {**settings, "matmul_precision": "medium"}
+        found.insert(1, replace(_training(row, "ours", rough, measure), who="ours, in bfloat16"))
+    return found
 
 
-def _ppo(row: str, num_envs: int, contestants: Sequence[str], sizes: Sizes, seed: int) -> list[Job]:
+def _ppo(
+    row: str,
+    num_envs: int,
+    contestants: Sequence[str],
+    sizes: Sizes,
+    seed: int,
+    device: str = "cpu",
+) -> list[Job]:
     rollouts = sizes.ppo_rollouts if num_envs == 1 else sizes.ppo8_rollouts
     settings, measure = _on_policy(num_envs, rollouts, sizes, seed)
+    settings["device"] = device
     return [_training(row, who, settings, measure) for who in contestants]
 
 
@@ -201,13 +217,16 @@ def _alone(sizes: Sizes, seed: int) -> list[Job]:
     return [_as_shipped(name, sizes, seed) for name in ALONE]
 
 
+def _gpu(sizes: Sizes, seed: int) -> list[Job]:
+    on_gpu = [
+        *_off_policy("sac_gpu", {**SAC, "device": "cuda"}, ("ours",), sizes, seed),
+        _lone_updates("updates_gpu", "ours", SAC["batch_size"], sizes, seed, device="cuda"),
+        *_ppo("ppo_gpu", 1, ("ours",), sizes, seed, device="cuda"),
+    ]
+    return [replace(job, on_gpu=True) for job in on_gpu]
+
+
 def _learning(sizes: Sizes, seed: int) -> list[Job]:
-    # Everyone's defaults: of all the settings above they differ in these only.
-    defaults = {
-        "ours": {"lr": 1e-3, "warm_up": 5_000},
-        "sb3": {"lr": 3e-4, "warm_up": 100},
-        "sbx": {"lr": 3e-4, "warm_up": 100},
-    }
     settings = {
         **SAC,
         "num_envs": 1,
@@ -219,7 +238,7 @@ def _learning(sizes: Sizes, seed: int) -> list[Job]:
     measure = partial(time_to_pass, threshold=sizes.passing_return)
     jobs = [
         _training("learning", who, {**settings, **theirs}, measure)
-        for who, theirs in defaults.items()
+        for who, theirs in LEARNING.items()
     ]
     return [job if job.who == "ours" else replace(job, limit_s=_patience(job)) for job in jobs]
 
@@ -269,7 +288,9 @@ def _collection(
     return Job(who, command, _reading(row, measure))
 
 
-def _lone_updates(row: str, who: str, batch_size: int, sizes: Sizes, seed: int) -> Job:
+def _lone_updates(
+    row: str, who: str, batch_size: int, sizes: Sizes, seed: int, device: str = "cpu"
+) -> Job:
     # So many that collecting a frame does not count, and as much work if the batch is larger.
     per_frame, updates = (
         max(1, count * SAC["batch_size"] // batch_size) for count in (50, sizes.lone_updates)
@@ -281,6 +302,7 @@ def _lone_updates(row: str, who: str, batch_size: int, sizes: Sizes, seed: int) 
         "num_envs": 1,
         "warm_up": sizes.sac.warm_up,
         "updates_per_frame": per_frame,
+        "device": device,
         "total_frames": settled + math.ceil(updates / per_frame),
         "mark_every": 1,
         "seed": seed,
@@ -323,7 +345,7 @@ def _as_shipped(name: str, sizes: Sizes, seed: int) -> Job:
 
 
 def _program(name: str, settings: Mapping[str, Any], python: str = sys.executable) -> list[str]:
-    settings = {"until": None, **settings}
+    settings = {"until": None, "device": "cpu", "matmul_precision": "highest", **settings}
     return [python, str(PROGRAMS / f"{name}.py"), json.dumps(settings)]
 
 

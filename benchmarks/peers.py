@@ -73,3 +73,17 @@ def without_envpool() -> str | None:
     except ConfigError as error:
         return str(error)
     return None
+
+
+def gpu() -> str:
+    """The name of the one that is used."""
+    import torch  # takes a second
+
+    return torch.cuda.get_device_name()
+
+
+def without_gpu() -> str | None:
+    """Why nothing can be run on a GPU; None if it can."""
+    import torch  # takes a second
+
+    return None if torch.cuda.is_available() else "there is no GPU that torch can use"

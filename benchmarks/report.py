@@ -22,7 +22,20 @@ from benchmarks.figures import (
     verdict,
 )
 from benchmarks.machine import commit, cpu
-from benchmarks.rows import DDPG, DQN, ENV_ID, LIMITS, PPO, ROWS, SAC, TD3, Growth, Limit, Row
+from benchmarks.rows import (
+    DDPG,
+    DQN,
+    ENV_ID,
+    LEARNING,
+    LIMITS,
+    PPO,
+    ROWS,
+    SAC,
+    TD3,
+    Growth,
+    Limit,
+    Row,
+)
 
 RESULTS = peers.ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "torchrl", "tensordict", "gymnasium", "mujoco", "numpy")
@@ -36,7 +49,7 @@ def conditions(
     return {
         "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "commit": commit(),
-        "cpu": cpu(),
+        "cpu": f"{cpu()}, {peers.gpu()}" if "gpu" in groups else cpu(),
         "cores": os.cpu_count(),
         "threads": threads,
         "repeats": repeats,
@@ -159,6 +172,7 @@ def keep(samples: Samples, about: Mapping[str, Any], directory: Path = RESULTS) 
             number(v) if isinstance(v, MoreThan) else v for v in values
         ]
     settings = {"sac": SAC, "td3": TD3, "ddpg": DDPG, "dqn": DQN, "ppo": PPO}
+    settings["learning"] = LEARNING
     content = {**about, "settings": settings, "values": rows}
     path.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n")
     return path

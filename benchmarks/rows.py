@@ -9,7 +9,7 @@ from trainers.config import AlgoConfig
 
 GROUPS = (
     *("sac", "ppo1", "ppo8", "td3", "ddpg", "dqn", "collect", "envpool"),
-    *("startup", "bare", "scaling", "algorithms", "learning"),
+    *("startup", "bare", "scaling", "algorithms", "gpu", "learning"),
 )
 DEFAULT_GROUPS = GROUPS[:-1]  # learning takes hours
 TRAINED = {"sac", "td3", "ddpg", "dqn", "ppo1", "ppo8", "learning"}  # by the peers as well
@@ -69,11 +69,26 @@ PPO = {
     "entropy_coeff": 0.0,
     "max_grad_norm": 0.5,
 }
+# What everyone gets on HalfCheetah who sets nothing: ours by its preset, others by their defaults. Of
+# the settings above these differ in nothing else.
+LEARNING = {
+    "ours": {"lr": 1e-3, "warm_up": 5_000},
+    "sb3": {"lr": 3e-4, "warm_up": 100},
+    "sbx": {"lr": 3e-4, "warm_up": 100},
+}
 # What is measured beside no peer: whatever else is in the registry, as shipped.
 ALONE = tuple(name for name in AlgoConfig.known if name not in ("sac", "td3", "ddpg", "dqn", "ppo"))
 GFLOP_OF_AN_UPDATE = 0.5816  # the matrix multiplications of SAC's update with these settings
 PASSING_RETURN = 4_000.0
 PATIENCE = 1.05  # a peer is waited for so many times as long as decides its limits
+
+
+PUBLISHED = "LeanRL's README (H100)"  # torch.compile with CUDA graphs; not run beside ours
+REFERENCES = {
+    ("sac_gpu", PUBLISHED): 725.0,
+    ("updates_gpu", "4,000"): 4_000.0,
+    ("ppo_gpu", PUBLISHED): 1_774.0,
+}
 
 
 @dataclass(frozen=True)
@@ -106,6 +121,9 @@ ROWS = {
     "updates": Row("SAC, updates alone", "updates/s"),
     "ppo1": Row("PPO, one environment", "frames/s"),
     "ppo8": Row("PPO, eight environments", "frames/s"),
+    "sac_gpu": Row("SAC on a GPU, one environment", "frames/s"),
+    "updates_gpu": Row("SAC on a GPU, updates alone", "updates/s"),
+    "ppo_gpu": Row("PPO on a GPU, one environment", "frames/s"),
     **{
         name: Row(f"algo={name} as shipped, in HalfCheetah-v5 or else CartPole-v1", "frames/s")
         for name in ALONE
@@ -165,4 +183,7 @@ LIMITS = {
     ("startup", "import"): Limit(2.0, 1.0),
     ("learning", "sbx"): Limit(1.0),
     ("learning", "sb3"): Limit(None, 2.0),
+    ("sac_gpu", PUBLISHED): Limit(2.0, 4.0),
+    ("updates_gpu", "4,000"): Limit(1.0, 2.0),
+    ("ppo_gpu", PUBLISHED): Limit(2.0, 3.0),
 }

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from benchmarks.figures import MeasurementError, Samples, add_bound, number
+from benchmarks.figures import MeasurementError, Samples, add_bound, add_references, number
 from benchmarks.jobs import PROGRAMS, Job, Sizes, jobs
 from benchmarks.peers import ROOT
 from benchmarks.rows import ROWS
@@ -24,7 +24,7 @@ def measured(
     left_out: Collection[str] = (),
 ) -> tuple[Samples, bool]:
     """All values of all rounds, and whether anything failed; some contestants may be left out."""
-    environment = surroundings(threads)
+    environments = {on_gpu: surroundings(threads, on_gpu) for on_gpu in (False, True)}
     samples: Samples = {}
     failed = False
     for repeat in range(repeats):
@@ -32,7 +32,7 @@ def measured(
             if job.who in left_out:
                 continue
             try:
-                values = run(job, environment, job.limit_s(samples))
+                values = run(job, environments[job.on_gpu], job.limit_s(samples))
             except MeasurementError as error:
                 failed = True
                 print(f"error: {job.who}: {error}", file=sys.stderr, flush=True)
@@ -42,6 +42,7 @@ def measured(
                 said = f"{ROWS[row].title}, {who}: {number(value)} {ROWS[row].unit}"
                 print(f"{repeat + 1}/{repeats} {said}", file=sys.stderr, flush=True)
     add_bound(samples)
+    add_references(samples)
     return samples, failed
 
 
@@ -74,16 +75,20 @@ def run(
     return {(row, job.who): value for row, value in values.items()}
 
 
-def surroundings(threads: int) -> dict[str, str]:
-    """Environment variables of every program: as many threads for everyone, and no GPU."""
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(PROGRAMS)]),
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        # As `scripts/train.py` has it: numpy's matrices are too small for more than one thread.
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_DYNAMIC": "false",
-        "MKL_DYNAMIC": "false",
-        "CUDA_VISIBLE_DEVICES": "",
-        "JAX_PLATFORMS": "cpu",
-    }
+def surroundings(threads: int, on_gpu: bool = False) -> dict[str, str]:
+    """Environment variables of every program: as many threads for everyone, and mostly no GPU."""
+    hidden = {} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""}
+    return (
+        os.environ
+        | hidden
+        | {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(PROGRAMS)]),
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            # As `scripts/train.py` has it: numpy's matrices are too small for more than one thread.
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_DYNAMIC": "false",
+            "MKL_DYNAMIC": "false",
+            "JAX_PLATFORMS": "cpu",
+        }
+    )

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 # The benchmark is no part of the installed package.
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.figures import MeasurementError
 from benchmarks.jobs import QUICK, Sizes
-from benchmarks.peers import PACKAGES, TRAINERS, set_up, without_envpool
+from benchmarks.peers import PACKAGES, TRAINERS, set_up, without_envpool, without_gpu
 from benchmarks.report import conditions, keep, report
 from benchmarks.rows import DEFAULT_GROUPS, GROUPS, ROWS, TRAINED
 from benchmarks.running import measured
@@ -101,10 +102,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     about = conditions(arguments.threads, arguments.repeats, groups, peers)
-    about |= {"skipped": skipped}
+    sizes = QUICK if arguments.quick else Sizes()
+    about |= {"skipped": skipped, "sizes": asdict(sizes)}
     if about["load"] > 0.5:
         print(f"warning: the load is {about['load']:.2f}: something else runs", file=sys.stderr)
-    sizes = QUICK if arguments.quick else Sizes()
     left_out = set(TRAINERS) - set(arguments.peers)
     samples, failed = measured(groups, sizes, arguments.repeats, arguments.threads, left_out)
     print(report(samples, about))
@@ -115,11 +116,12 @@ def main(argv: Sequence[str]) -> int:
 
 def possible(groups: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     """Which of these groups can be measured here, and which rows cannot, with the reason."""
-    reason = without_envpool() if "envpool" in groups else None
-    if reason is None:
-        return tuple(groups), []
-    left = tuple(group for group in groups if group != "envpool")
-    return left, [f"{ROWS['collect32'].title}: {reason}"]
+    reasons = {"envpool": without_envpool, "gpu": without_gpu}
+    missing = {group: reasons[group]() for group in groups if group in reasons}
+    skipped = {group: reason for group, reason in missing.items() if reason is not None}
+    titles = {"envpool": ROWS["collect32"].title, "gpu": "SAC and PPO on a GPU"}
+    left = tuple(group for group in groups if group not in skipped)
+    return left, [f"{titles[group]}: {reason}" for group, reason in skipped.items()]
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ def configured(settings: SimpleNamespace, backend: str = "sync") -> TrainConfig:
         report=ReportConfig(interval_s=0),
         total_frames=settings.total_frames,
         seed=settings.seed,
-        device="cpu",
+        device=settings.device,
+        matmul_precision=settings.matmul_precision,
         threads=int(os.environ["OMP_NUM_THREADS"]),  # as many as the others have
         progress=False,
     )

@@ -48,6 +48,7 @@ from trainers.observe import observe
 settings = read_settings()
 config = configured(settings)
 torch.set_num_threads(config.threads)
+torch.set_float32_matmul_precision(config.matmul_precision)
 built = build(config)
 trainer, policy = built.trainer, built.policy
 

@@ -8,6 +8,7 @@ from benchmarks.figures import (
     MeasurementError,
     MoreThan,
     add_bound,
+    add_references,
     advantage,
     median,
     number,
@@ -128,3 +129,10 @@ def test_the_bound_of_updates_is_by_the_higher_peak() -> None:
     }
     add_bound(samples)
     assert samples["updates", "bound"] == pytest.approx([200.0, 200.0])
+
+
+def test_figures_of_others_stand_beside_ours_only() -> None:
+    samples = {("updates_gpu", "ours"): [3_000.0, 5_000.0], ("sac", "ours"): [1.0]}
+    add_references(samples)
+    assert samples.pop(("updates_gpu", "4,000")) == [4_000.0, 4_000.0]
+    assert samples.keys() == {("updates_gpu", "ours"), ("sac", "ours")}

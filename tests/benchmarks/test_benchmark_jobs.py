@@ -32,6 +32,8 @@ def test_all_contestants_of_a_row_are_told_the_same() -> None:
         for job in jobs([group], QUICK, seed=1):
             settings = _settings(job)
             assert settings.pop("jax") == (job.who == "sbx")
+            rough = job.who == "ours, in bfloat16"
+            assert settings.pop("matmul_precision") == ("medium" if rough else "highest")
             told.append(settings)
         assert len(told) >= (2 if group == "dqn" else 3)
         assert all(settings == told[0] for settings in told)
@@ -49,13 +51,21 @@ def test_collectors_differ_in_who_collects() -> None:
     assert told["ours"]["num_envs"] == 32
 
 
+def test_only_the_gpu_s_rows_see_one() -> None:
+    groups = [each for each in GROUPS if each != "startup"]
+    for job in jobs(groups, QUICK, seed=0):
+        assert _settings(job)["device"] == ("cuda" if job.on_gpu else "cpu")
+    assert {job.on_gpu for job in jobs(["gpu"], QUICK, seed=0)} == {True}
+    assert running.surroundings(2)["CUDA_VISIBLE_DEVICES"] == ""
+
+
 def test_every_program_is_there() -> None:
     for job in jobs(GROUPS, Sizes(), seed=0):
         assert job.command[1] == "-c" or Path(job.command[1]).is_file()
 
 
 def test_every_algorithm_of_the_registry_has_a_row_of_ours() -> None:
-    groups = [each for each in GROUPS if each not in ("bare", "scaling", "learning")]
+    groups = [each for each in GROUPS if each not in ("bare", "scaling", "gpu", "learning")]
     marks = json.dumps([{"frames": n * 1e6, "seconds": n} for n in (1, 2)])
     measured = set()
     for job in jobs(groups, Sizes(), seed=0):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.processes import appears, left, runs
 from support.scripts import load_script
 
@@ -76,6 +77,17 @@ def test_what_envpool_is_needed_for_is_left_out_without_it(
     assert benchmark.possible(["envpool"]) == (("envpool",), [])
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     assert benchmark.possible(["sac"]) == (("sac",), [])
+
+
+def test_what_needs_a_gpu_is_left_out_without_one(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    groups, (skipped,) = benchmark.possible(["sac", "gpu"])
+    assert groups == ("sac",)
+    assert skipped == "SAC and PPO on a GPU: there is no GPU that torch can use"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert benchmark.possible(["sac", "gpu"]) == (("sac", "gpu"), [])
 
 
 # The script, with a program of its own that does not end.

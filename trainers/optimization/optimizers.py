@@ -22,7 +22,8 @@ class FlatAdam(Adam):
     Whoever took hold of a parameter's memory before (``parameter.data``) is left behind: make the
     optimizer first. Gradients stay allocated: :meth:`zero_grad` fills them with zeros. What is done
     to a single parameter holds as with torch's: one that is frozen (``requires_grad_(False)``) or
-    has lost its gradient stays, a new gradient is stepped on, other memory is moved back.
+    has lost its gradient stays, a new gradient is stepped on, hooks are called, other memory is
+    moved back.
 
     Args:
         groups: parameters in float32 and on one device, with a name and a learning rate each.
@@ -132,11 +133,20 @@ class FlatAdam(Adam):
         return [(each, each.clone()) for each in values]
 
 
+def conditions(parameters: Iterable[Tensor]) -> list[tuple[int, bool]]:
+    """Of each its address, and whether it only wants a gradient: is not frozen, has no hooks."""
+    return [
+        (p.data_ptr(), p.requires_grad and not (p._backward_hooks or p._post_accumulate_grad_hooks))
+        for p in parameters
+    ]
+
+
 def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
     """Where a function that makes its own gradients sends those of ``parameters``.
 
     Each leaf comes with the number of consecutive parameters it stands for: all those of a
-    :class:`FlatAdam`'s group, so that they get their gradients in one piece, else one.
+    :class:`FlatAdam`'s group, so that they get their gradients in one piece, else one. It holds
+    while their :func:`conditions` do.
     """
     found: list[tuple[Tensor, int]] = []
     index = 0
@@ -145,7 +155,7 @@ def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
         parts = [] if flat is None else flat.parts
         mine = parameters[index : index + len(parts)]
         whole = len(parts) > 0 and [id(part) for part in parts] == [id(each) for each in mine]
-        whole = whole and all(part.requires_grad for part in parts)  # else some get none
+        whole = whole and all(plain for _, plain in conditions(parts))  # else see to each by itself
         leaf: Any = flat if whole else parameters[index]
         found.append((leaf, len(parts) if whole else 1))
         index += found[-1][1]

@@ -174,10 +174,29 @@ def set_gradient(leaf: Tensor, gradient: Tensor | float) -> None:
             leaf.grad.copy_(gradient.view_as(leaf))
     else:
         leaf.grad.fill_(gradient)
-    flat: Any = leaf
-    for part, view in zip(getattr(flat, "parts", ()), getattr(flat, "grad_views", ()), strict=True):
+    for part, view in getattr(leaf, "grad_views", ()):
         if part.grad is not view:  # a module's own zero_grad() has dropped it
             part.grad = view
+
+
+def gradients_of(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Those that there are, as a step would find them.
+
+    In a :class:`FlatAdam`'s is what somebody has given to a single parameter in place of its part,
+    and nothing of one that has lost it.
+    """
+    found = []
+    for leaf in parameters:
+        for part, view in getattr(leaf, "grad_views", ()):
+            given = part.grad
+            if given is None:
+                view.zero_()
+            elif given is not view:
+                view.copy_(given.detach())
+                part.grad = view
+        if leaf.grad is not None:
+            found.append(leaf.grad)
+    return found
 
 
 def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
@@ -192,7 +211,7 @@ def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
         parameter.data = data.view_as(parameter)
         parameter.grad = grad.view_as(parameter)
         parameter.flat = flat  # type: ignore[attr-defined]  # for leaves()
-        flat.grad_views.append(parameter.grad)  # type: ignore[attr-defined]  # set above
+        flat.grad_views.append((parameter, parameter.grad))  # type: ignore[attr-defined]  # set above
         flat.views.append((parameter.data, parameter.data_ptr()))  # type: ignore[attr-defined]  # set above
     return flat
 
@@ -200,13 +219,14 @@ def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
 def _staying(flat: Any) -> list[slice]:
     """Where in ``flat`` the parameters are that a step leaves alone; the others lie there then."""
     staying = []
-    for part, (view, address), grad in zip(flat.parts, flat.views, flat.grad_views, strict=True):
+    for (part, grad), (view, address) in zip(flat.grad_views, flat.views, strict=True):
+        given = part.grad
         if part.data_ptr() != address:  # it was given values in other memory
             view.copy_(part)
             part.data = view
-        if part.grad is None or not part.requires_grad:
+        if given is None or not part.requires_grad:
             begin = view.storage_offset()
             staying.append(slice(begin, begin + view.numel()))
-        elif part.grad is not grad:
-            grad.copy_(part.grad)
+        elif given is not grad:
+            grad.copy_(given)
     return staying

@@ -301,14 +301,21 @@ def test_a_step_is_skipped_on_the_device(
         trainer.state_dict()
 
 
-def test_a_gradient_that_is_not_finite_is_found_too(as_on_a_gpu: list[Again]) -> None:
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_gradient_that_is_not_finite_is_found_too(
+    replaced: bool, as_on_a_gpu: list[Again]
+) -> None:
     trainer = build(tiny_sac(algo={"max_grad_norm": 1.0}, total_frames=40)).trainer
 
     class Spoil:
         capturable = True
 
         def __call__(self, trainer: Any, batch: Any, losses: Any) -> None:
-            loss_of(trainer).log_alpha.grad.fill_(float("inf"))
+            log_alpha = loss_of(trainer).log_alpha
+            if replaced:
+                log_alpha.grad = torch.full_like(log_alpha, float("inf"))
+            else:
+                log_alpha.grad.fill_(float("inf"))
 
     trainer.register_hook(Stage.POST_BACKWARD, Spoil())
     with pytest.raises(NonFiniteError, match="a gradient is not finite"):

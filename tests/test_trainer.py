@@ -19,6 +19,7 @@ from torch.optim import SGD, Adam
 
 from trainers.errors import NonFiniteError
 from trainers.hooks import AnnealLR, StepLRScheduler
+from trainers.optimization.optimizers import FlatAdam
 from trainers.phases import Phase
 from trainers.signals import AtOnce
 from trainers.stages import Stage
@@ -680,6 +681,21 @@ def test_a_gradient_without_a_module_is_still_refused() -> None:
     with pytest.raises(NonFiniteError, match="gradient is not finite at update 1, frame 1"):
         trainer.train()
     assert guess.item() == 0.0
+
+
+@pytest.mark.parametrize("make", [FlatAdam, Adam])
+def test_a_gradient_that_a_hook_has_put_there_is_refused(make: Any) -> None:
+    loss = Constant()
+    optimizer = make([{"params": [loss.guess], "lr": 0.1}])
+    trainer = Trainer(collector=Rollouts(), loss_module=loss, optimizer=optimizer, total_frames=1)
+
+    def spoil(trainer: Trainer, batch: Any, losses: Any) -> None:
+        loss.guess.grad = torch.full_like(loss.guess, torch.nan)
+
+    trainer.register_hook("post_backward", spoil)
+    with pytest.raises(NonFiniteError, match="the gradient of guess is not finite at update 1"):
+        trainer.train()
+    assert loss.guess.item() == 0.0
 
 
 # -------------------------------------------------------------------- shutdown

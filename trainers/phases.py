@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from trainers.arrays import as_array, as_tensor, on_host
 from trainers.optimization.known_gradients import known_gradients
-from trainers.optimization.optimizers import FlatAdam, set_gradient
+from trainers.optimization.optimizers import FlatAdam, gradients_of, set_gradient
 
 if TYPE_CHECKING:
     from trainers.trainer import Trainer
@@ -110,7 +110,7 @@ class Phase:
 
     def is_finite(self, total: Tensor) -> bool:
         """Whether ``total``, what was differentiated, and the gradients are: one number says it."""
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        gradients = gradients_of(self.parameters())
         if on_host(total):
             return math.isfinite(total.item() + total_norm(gradients).item())
         return math.isfinite((total_norm(gradients) + total).item())
@@ -146,7 +146,7 @@ class Phase:
         """Step all optimizers if :meth:`is_finite`, now and ever before, decided on the device."""
         if self._guard is None:
             self._guard = _Guard(total.device)
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        gradients = gradients_of(self.parameters())
         self._guard.look(total_norm(gradients) + total, losses)
         for optimizer in self.optimizers:
             # How torch's GradScaler tells a fused optimizer to skip a step.

@@ -193,6 +193,30 @@ def test_the_norm_of_flat_gradients_is_the_whole_one(max_norm: float) -> None:
             torch.testing.assert_close(parameter.grad, expected[name].grad)
 
 
+def test_replaced_and_dropped_gradients_are_clipped_as_torch_s() -> None:
+    both: list[tuple[Any, Any]] = [made(True), made(False)]
+    norms = []
+    for nets, optimizer in both:
+        nets.loss(0).backward()
+        nets.log_std.grad = torch.tensor([3.0, -4.0])
+        bias = nets.critic[2].bias
+        bias.grad = bias.grad + bias  # part of a graph
+        nets.actor[0].weight.grad = None
+        clip = ClipGradNorm([p for group in optimizer.param_groups for p in group["params"]], 0.5)
+        trainer = stub()
+        clip(trainer, TensorDict(), TensorDict())
+        clip.log(trainer, TensorDict(), TensorDict())
+        norms.append(trainer.metrics.flush()["train/grad_norm"])
+        optimizer.step()
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6)
+    (ours, _), (theirs, _) = both
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7, msg=name)
+        if other.grad is not None:
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-5, atol=1e-8, msg=name)
+    assert ours.actor[0].weight.grad is None
+
+
 def freeze(nets: Nets, seed: int) -> None:
     nets.actor[0].weight.requires_grad_(seed not in range(3, 6))
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainers.arrays import on_host
+from trainers.optimization.optimizers import gradients_of
 from trainers.phases import total_norm
 from trainers.trainer import Trainer
 
@@ -39,7 +40,7 @@ class ClipGradNorm:
         self._norm: Tensor | None = None
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = gradients_of(self.parameters)
         norm = self._norm = total_norm(gradients)
         if on_host(norm):  # the same in fewer operations, none if nothing is to be clipped
             scale: Any = float(np.float32(self.max_norm) / (np.float32(norm.item()) + _TINY))

@@ -37,20 +37,18 @@ def squares(values: Array) -> float:
 _UNKNOWN = ("clip_value", "delay_actor", "max_importance_ratio", "advantage_norm")
 
 
-class _Gradients:
-    """Memory for those of actor, head and critic, in one piece for each of autograd's leaves.
+class _Gradients(Gradients):
+    """Memory for those of actor, head and critic.
 
     Args:
+        parameters: of all of them.
         parts: the parameters of each.
-        state: what has to stay for this memory to be of use.
     """
 
-    def __init__(self, parts: list[list[Tensor]], state: list[Any]) -> None:
-        self.state = state
-        pieces = Gradients([parameter for part in parts for parameter in part])
-        self.leaves, self.memory = pieces.leaves, pieces.memory
+    def __init__(self, parameters: list[Tensor], parts: list[list[Tensor]]) -> None:
+        super().__init__(parameters)
         self.of_actor, self.of_head, self.of_critic = (
-            [as_array(piece) for piece in pieces.of(part)] for part in parts
+            [as_array(piece) for piece in self.of(part)] for part in parts
         )
 
 
@@ -189,12 +187,11 @@ class NumpyActorCritic:
         return tensordict_of(entries | dict(zip(also, reported, strict=True)))
 
     def _gradients(self) -> _Gradients:
-        """Memory for them, made anew when parameters are moved or frozen."""
+        """Memory for them, made anew when it does not fit any more."""
         parts = [part.parameters for part in self._numpy_nets]
         every = [parameter for part in parts for parameter in part]
-        state = [(parameter.data_ptr(), parameter.requires_grad) for parameter in every]
-        if self._into is None or self._into.state != state:
-            self._into = _Gradients(parts, state)
+        if self._into is None or not self._into.fit(every):
+            self._into = _Gradients(every, parts)
         return self._into
 
     def number(self, buffer: str) -> float:

@@ -204,7 +204,8 @@ class _Passes:
 
     def fit(self, rows: int, addresses: list[int]) -> bool:
         """Whether this memory is made for such a batch, and no gradients in it wait to be used."""
-        return self.free and self._fits_to == (rows, addresses)
+        fits = self.free and self._fits_to == (rows, addresses)
+        return fits and all(each.fit() for each in self.gradients)
 
     def keep_for(self, backward: Callable[..., None]) -> Differentiate:
         """``backward`` as a way to the gradients of ``leaves``; the memory is free after it."""

@@ -195,7 +195,7 @@ class _Pass:
 
     def fit(self, rows: int, addresses: list[int]) -> bool:
         """Whether this memory is made for such a batch, and no gradients in it wait to be used."""
-        return self.free and self._fits_to == (rows, addresses)
+        return self.free and self._fits_to == (rows, addresses) and self.gradients.fit()
 
     def result(self, loss: Tensor, d_values: Array) -> Tensor:
         """``loss``, which depends on the values so, with its gradients if it is to have any."""

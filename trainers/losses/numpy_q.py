@@ -36,7 +36,7 @@ class NumpyQNets:
                 key = tuple(names[id(source)].split("."))
                 mine.data = loss.target_value_network_params.get(key).data  # the same memory
             self.target = NumpyMLP(target)
-        self._kept: tuple[list[Any], Gradients] | None = None
+        self._into: Gradients | None = None
 
     @staticmethod
     def fit(network: Any) -> bool:
@@ -69,12 +69,11 @@ class NumpyQNets:
         return value
 
     def _gradients(self) -> Gradients:
-        """Memory for them, made anew when parameters are moved or frozen."""
+        """Memory for them, made anew when it does not fit any more."""
         parameters = self.network.parameters
-        state = [(parameter.data_ptr(), parameter.requires_grad) for parameter in parameters]
-        if self._kept is None or self._kept[0] != state:
-            self._kept = (state, Gradients(parameters))
-        return self._kept[1]
+        if self._into is None or not self._into.fit(parameters):
+            self._into = Gradients(parameters)
+        return self._into
 
 
 def discounts(gamma: float, steps: Tensor | None) -> float | Array:

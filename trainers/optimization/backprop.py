@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainers.optimization.optimizers import leaves
+from trainers.optimization.optimizers import conditions, leaves
 
 _aten: Any = torch.ops.aten
 
@@ -177,6 +177,7 @@ class Gradients:
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.parameters = list(parameters)
+        self._made_for = conditions(self.parameters)
         self.leaves: list[Tensor] = []
         self.memory: list[Tensor] = []
         self._of: dict[int, Tensor] = {}
@@ -190,6 +191,13 @@ class Gradients:
             pieces = memory.view(-1).split([parameter.numel() for parameter in mine])
             for parameter, piece in zip(mine, pieces, strict=True):
                 self._of[id(parameter)] = piece.view_as(parameter)
+
+    def fit(self, parameters: Sequence[Tensor] | None = None) -> bool:
+        """Whether ``parameters``, by default its own, are what this memory was made for.
+
+        They are not once they were moved or frozen, or hooks wait for a gradient of theirs.
+        """
+        return conditions(self.parameters if parameters is None else parameters) == self._made_for
 
     def of(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """The part of each of these."""

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.optimization.optimizers import conditions
+
 Weight = Tensor | float
 # From how much each value counts in what is differentiated, to the gradient of each leaf, which
 # may lie in memory that the next call writes to, or be the leaf's own.
@@ -55,13 +57,13 @@ def known_gradients(
     """Leaves, and how to have their gradients of the sum of ``terms`` without autograd's engine.
 
     Only where nothing could tell the difference: None if ``terms`` are not such values as they were
-    made, or somebody's hooks wait for a leaf's gradient.
+    made, a leaf is frozen, or somebody's hooks wait for its gradient.
     """
     node: Any = terms[0].grad_fn
     number = getattr(node, "known_values", None)
     if number is None or any(term.grad_fn is not node for term in terms):
         return None
-    if any(leaf._backward_hooks or leaf._post_accumulate_grad_hooks for leaf in node.leaves):
+    if not all(plain for _, plain in conditions(node.leaves)):
         return None
     weights = [0.0] * number
     for term in terms:

@@ -22,7 +22,8 @@ class FlatAdam(Adam):
     Whoever took hold of a parameter's memory before (``parameter.data``) is left behind: make the
     optimizer first. Gradients stay allocated: :meth:`zero_grad` fills them with zeros. What is done
     to a single parameter holds as with torch's: one that is frozen (``requires_grad_(False)``) or
-    has lost its gradient stays, a new gradient is stepped on, other memory is moved back.
+    has lost its gradient stays, a new gradient is stepped on, hooks are called, other memory is
+    moved back.
 
     Args:
         groups: parameters in float32 and on one device, with a name and a learning rate each.
@@ -132,11 +133,20 @@ class FlatAdam(Adam):
         return [(each, each.clone()) for each in values]
 
 
+def conditions(parameters: Iterable[Tensor]) -> list[tuple[int, bool]]:
+    """Of each its address, and whether it only wants a gradient: is not frozen, has no hooks."""
+    return [
+        (p.data_ptr(), p.requires_grad and not (p._backward_hooks or p._post_accumulate_grad_hooks))
+        for p in parameters
+    ]
+
+
 def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
     """Where a function that makes its own gradients sends those of ``parameters``.
 
     Each leaf comes with the number of consecutive parameters it stands for: all those of a
-    :class:`FlatAdam`'s group, so that they get their gradients in one piece, else one.
+    :class:`FlatAdam`'s group, so that they get their gradients in one piece, else one. It holds
+    while their :func:`conditions` do.
     """
     found: list[tuple[Tensor, int]] = []
     index = 0
@@ -145,7 +155,7 @@ def leaves(parameters: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
         parts = [] if flat is None else flat.parts
         mine = parameters[index : index + len(parts)]
         whole = len(parts) > 0 and [id(part) for part in parts] == [id(each) for each in mine]
-        whole = whole and all(part.requires_grad for part in parts)  # else some get none
+        whole = whole and all(plain for _, plain in conditions(parts))  # else see to each by itself
         leaf: Any = flat if whole else parameters[index]
         found.append((leaf, len(parts) if whole else 1))
         index += found[-1][1]
@@ -164,10 +174,29 @@ def set_gradient(leaf: Tensor, gradient: Tensor | float) -> None:
             leaf.grad.copy_(gradient.view_as(leaf))
     else:
         leaf.grad.fill_(gradient)
-    flat: Any = leaf
-    for part, view in zip(getattr(flat, "parts", ()), getattr(flat, "grad_views", ()), strict=True):
+    for part, view in getattr(leaf, "grad_views", ()):
         if part.grad is not view:  # a module's own zero_grad() has dropped it
             part.grad = view
+
+
+def gradients_of(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Those that there are, as a step would find them.
+
+    In a :class:`FlatAdam`'s is what somebody has given to a single parameter in place of its part,
+    and nothing of one that has lost it.
+    """
+    found = []
+    for leaf in parameters:
+        for part, view in getattr(leaf, "grad_views", ()):
+            given = part.grad
+            if given is None:
+                view.zero_()
+            elif given is not view:
+                view.copy_(given.detach())
+                part.grad = view
+        if leaf.grad is not None:
+            found.append(leaf.grad)
+    return found
 
 
 def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
@@ -182,7 +211,7 @@ def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
         parameter.data = data.view_as(parameter)
         parameter.grad = grad.view_as(parameter)
         parameter.flat = flat  # type: ignore[attr-defined]  # for leaves()
-        flat.grad_views.append(parameter.grad)  # type: ignore[attr-defined]  # set above
+        flat.grad_views.append((parameter, parameter.grad))  # type: ignore[attr-defined]  # set above
         flat.views.append((parameter.data, parameter.data_ptr()))  # type: ignore[attr-defined]  # set above
     return flat
 
@@ -190,13 +219,14 @@ def _flattened(parameters: Iterable[Tensor]) -> nn.Parameter:
 def _staying(flat: Any) -> list[slice]:
     """Where in ``flat`` the parameters are that a step leaves alone; the others lie there then."""
     staying = []
-    for part, (view, address), grad in zip(flat.parts, flat.views, flat.grad_views, strict=True):
+    for (part, grad), (view, address) in zip(flat.grad_views, flat.views, strict=True):
+        given = part.grad
         if part.data_ptr() != address:  # it was given values in other memory
             view.copy_(part)
             part.data = view
-        if part.grad is None or not part.requires_grad:
+        if given is None or not part.requires_grad:
             begin = view.storage_offset()
             staying.append(slice(begin, begin + view.numel()))
-        elif part.grad is not grad:
-            grad.copy_(part.grad)
+        elif given is not grad:
+            grad.copy_(given)
     return staying

@@ -76,7 +76,7 @@ class FastSACLoss(SACLoss):
         """The losses, the way back from their weights to the gradients, what else is reported."""
         xp, keys, following = passes.xp, self.tensor_keys, data["next"]
         reward, terminated = (as_array(following[key]) for key in (keys.reward, keys.terminated))
-        share, gamma = share_of_rows(self, data), discounts(self, data)
+        share, gamma = share_of_rows(self, data), discounts(self.value_estimator, data)
         settings: Any = self  # buffers of TorchRL's
         log_alpha = self._log_alpha()
         alpha = xp.exp(log_alpha)

@@ -68,7 +68,7 @@ class _Lean:
         data: Any = tensordict
         following, keys = data["next"], self.tensor_keys  # type: ignore[attr-defined]  # TorchRL's
         reward, terminated = (as_array(following[key]) for key in (keys.reward, keys.terminated))
-        share, gamma = share_of_rows(self, data), discounts(self, data)
+        share, gamma = share_of_rows(self, data), discounts(self.value_estimator, data)  # type: ignore[attr-defined]  # TorchRL's
         passes, xp = self._pass(_CriticsPass, len(data))
         with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite shows in the loss
             action = self._smoothed(passes.enter(data, getattr(keys, "action", "action")), passes)

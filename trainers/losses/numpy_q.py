@@ -75,8 +75,3 @@ class NumpyQNets:
         if self._kept is None or self._kept[0] != state:
             self._kept = (state, Gradients(parameters))
         return self._kept[1]
-
-
-def discounts(gamma: float, steps: Tensor | None) -> float | Array:
-    """Of the next values ``[B]``, which are ``steps`` ``[B, 1]`` ahead, or one."""
-    return gamma if steps is None else gamma ** steps.numpy()[:, 0].astype(np.float32)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainers.arrays import as_array, as_tensor, on_host
+from trainers.networks.hooked import hooked
 from trainers.networks.numpy_nets import Array, NumpyMLP, numpy_q_network
 from trainers.optimization.backprop import Gradients
 from trainers.optimization.known_gradients import Weight, with_known_gradients
@@ -41,7 +42,7 @@ class NumpyQNets:
     @staticmethod
     def fit(network: Any) -> bool:
         """Whether ``network`` is a small one of the shipped kind, on the CPU."""
-        small = numpy_q_network(network) is not None
+        small = numpy_q_network(network) is not None and not hooked(network)
         return small and all(on_host(parameter) for parameter in network.parameters())
 
     def differentiable(

@@ -169,7 +169,7 @@ def check_values(theirs: Any, ours_said: Any, theirs_said: Any, data: Any) -> se
     """The means of the values and of the errors."""
     asked = theirs.value_network(data.select("observation"))["action_value"]
     taken = asked.gather(-1, data["action"].unsqueeze(-1))
-    assert near(ours_said["qvalue"], taken.mean(), 1e-4)
+    assert near(ours_said["qvalue"], taken.mean())
     assert near(ours_said["td_error"], data["td_error"].mean())
     assert not ours_said["qvalue"].requires_grad
     assert not ours_said["td_error"].requires_grad
@@ -180,7 +180,7 @@ def check_expectation(theirs: Any, ours_said: Any, theirs_said: Any, data: Any) 
     """The mean of the expected values."""
     log_p = theirs.value_network(data.select("observation"))["action_value"].detach()
     values = (log_p.exp() * theirs.value_network_params["support"][:, None]).sum(-2)
-    assert near(ours_said["qvalue"], values.gather(-1, data["action"].unsqueeze(-1)).mean(), 1e-4)
+    assert near(ours_said["qvalue"], values.gather(-1, data["action"].unsqueeze(-1)).mean())
     assert not ours_said["qvalue"].requires_grad
     return {"qvalue"}
 
@@ -450,7 +450,7 @@ def assert_equal(case: str, ours: Any, theirs: Any, **given: Any) -> None:
     error = each.error(theirs, data[1]["td_error"])
     assert data[0]["td_error"].shape == error.shape == data[0].batch_size
     assert data[0]["td_error"].dtype == error.dtype
-    assert near(data[0]["td_error"], error, 1e-4)
+    assert near(data[0]["td_error"], error)
     more = each.check(theirs, found, expected, data[0])
     assert found.keys() == expected.keys() | more
     assert len(gradients(theirs)) >= 4

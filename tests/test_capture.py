@@ -1,25 +1,32 @@
 """Captured updates, without a GPU: the same code, by a graph that does its work again on the CPU.
 
 What a GPU adds is that nothing may wait for it and that all memory stays where it is. Both can be
-seen here: operations that read a tensor on the host are refused, and results are expected in the
-memory of the capture.
+seen here. Operations that read a tensor on the host are refused. Those of a replay have to be given
+the memory of the capture, unless one of themselves has made it; and parameters, gradients, the
+optimizers' state and what hooks keep in attributes have to stay where they are, for a replay would
+tell nobody of another place.
+
+What cannot be seen: what hooks keep for others elsewhere (in closures, in objects of their own),
+what becomes of a graph's own memory, whether CUDA can capture an operation at all, and what waits
+without reading a number, as a copy from the host to the device may. The last tests are for a GPU.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from support.algorithms import tiny, tiny_c51, tiny_dqn, tiny_ppo, tiny_sac
 from support.doubles import make_trainer
-from support.states import assert_same, loss_of
+from support.states import assert_same, flat, loss_of
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from trainers import arrays, capture, phases
 from trainers.build import build
@@ -38,18 +45,64 @@ READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "aten::ite
 
 
 class Recording(TorchDispatchMode):
-    """Refuses what the host would have to wait for, and notes all else with what the host gives."""
+    """Refuses what the host would have to wait for, and notes all else with what the host gives.
+
+    Tensors by their shapes and places: the address, or which of the operations' own results it is.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[str] = []
+        self._made: dict[int, int] = {}  # numbers of results by their storages' addresses
+        self._alive: list[Any] = []  # so that no address comes up twice
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(name in func.name() for name in READS):
             raise RuntimeError(f"the host reads a tensor: {func.name()}")
-        given = tree_map_only(Tensor, lambda tensor: tuple(tensor.shape), (args, kwargs))
-        self.operations.append(f"{func.name()} {given}")
-        return func(*args, **(kwargs or {}))
+        given = args, kwargs or {}
+        if (
+            func is torch.ops.aten.lift_fresh.default
+        ):  # a number of the host's: it counts, not where
+            self.operations.append(f"{args[0].tolist()}")
+            self._count(args, ())
+        self.operations.append(f"{func.name()} {tree_map_only(Tensor, self._described, given)}")
+        result = func(*given[0], **given[1])
+        self._count(result, given)
+        self._alive.append((given, result))
+        return result
+
+    def _count(self, made: Any, of: Any) -> None:
+        before = storages(of)
+        for storage in storages(made):
+            if storage not in before:
+                self._made.setdefault(storage, len(self._made))
+
+    def _described(self, tensor: Tensor) -> str:
+        made = self._made.get(tensor.untyped_storage().data_ptr())
+        place = hex(tensor.data_ptr()) if made is None else f"{made}[{tensor.storage_offset()}]"
+        return f"{list(tensor.shape)} at {place}"
+
+
+def storages(values: Any) -> list[int]:
+    """The addresses of the memory of all tensors in ``values``."""
+    tensors = (value for value in tree_leaves(values) if isinstance(value, Tensor))
+    return [tensor.untyped_storage().data_ptr() for tensor in tensors]
+
+
+def kept(trainer: Trainer) -> dict[str, int]:
+    """Where tensors that outlast an update are, by name: of phases, and in hooks' attributes."""
+    things = {
+        "phases": [phase.state_dict() for phase in trainer.phases],
+        "gradients": [[each.grad for each in phase.parameters()] for phase in trainer.phases],
+        "hooks": {
+            f"{stage.value} {entry.name}": vars(getattr(entry.hook, "__self__", entry.hook))
+            for stage in Stage
+            for entry in trainer.timetable.entries(stage)
+            if entry.capturable
+        },
+    }
+    tensors = {name: each for name, each in flat(things).items() if isinstance(each, Tensor)}
+    return {name: tensor.data_ptr() for name, tensor in tensors.items()}
 
 
 class Again:
@@ -57,7 +110,8 @@ class Again:
 
     made: list[Again]
 
-    def __init__(self) -> None:
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
         self.made.append(self)
         self.replays = 0
 
@@ -73,10 +127,12 @@ class Again:
     def replay(self) -> None:
         self.replays += 1
         if self.replays > 1:
+            before = kept(self._trainer)
             with Recording() as recording:
                 done = self._work()
-            # A real one would do what was captured, with the numbers of then.
+            # A real one would do what was captured, with the numbers and in the memory of then.
             assert recording.operations == self._recording.operations
+            assert kept(self._trainer).items() ^ before.items() == set()
             for mine, new in zip(self._done, done, strict=True):
                 for (key, memory), value in zip(
                     mine.items(True, True), new.values(True, True), strict=True
@@ -92,8 +148,12 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
     for module in (arrays, gradients, numpy_q, phases):
         monkeypatch.setattr(module, "on_host", lambda tensor: False)
     Again.made = []
-    monkeypatch.setattr(capture, "CudaGraph", Again)
-    monkeypatch.setattr(CapturedUpdates.__init__, "__defaults__", (Again,))
+    with_cuda = CapturedUpdates.__init__
+    monkeypatch.setattr(
+        CapturedUpdates,
+        "__init__",
+        lambda self, trainer: with_cuda(self, trainer, partial(Again, trainer)),
+    )
     plain = UniformReplayBuffer.__init__
 
     def init(self: Any, **given: Any) -> None:
@@ -383,13 +443,38 @@ def test_a_graph_reads_nothing_on_the_host(as_on_a_gpu: list[Again]) -> None:
         trained(tiny_sac(), post_backward=Reads())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_on_a_gpu() -> None:
-    config = tiny_sac(total_frames=60, device="cuda", algo={"storage": "device"})
-    torch.cuda.set_sync_debug_mode("default")
-    one, two = trained(config, captured=False), trained(config)
-    for name, parameter in loss_of(one).named_parameters():
-        torch.testing.assert_close(parameter, dict(loss_of(two).named_parameters())[name])
+def in_an_attribute(trainer: Any, batch: Any, losses: Any) -> None:
+    in_an_attribute.last = losses["loss_qvalue"].clone()  # type: ignore[attr-defined]
+
+
+def read_by_the_next_update(trainer: Any, batch: Any, losses: Any) -> None:
+    loss = loss_of(trainer)
+    loss.sum = getattr(loss, "sum", torch.zeros(())) + losses["loss_qvalue"]
+
+
+def a_gradient(trainer: Any, batch: Any, losses: Any) -> None:
+    (parameter, *_) = trainer.phases[0].parameters()
+    parameter.grad = parameter.grad.clone()
+
+
+def a_parameter(trainer: Any, batch: Any, losses: Any) -> None:
+    (parameter, *_) = trainer.phases[0].parameters()
+    parameter.data = parameter.data.clone()
+
+
+def a_moment(trainer: Any, batch: Any, losses: Any) -> None:
+    (state, *_) = trainer.phases[0].optimizers[0].state.values()
+    state["exp_avg"] = state["exp_avg"].clone()
+
+
+@pytest.mark.parametrize(
+    "moves", [in_an_attribute, read_by_the_next_update, a_gradient, a_parameter, a_moment]
+)
+def test_a_graph_leaves_everything_in_its_place(moves: Any, as_on_a_gpu: list[Again]) -> None:
+    """The other guard can fail, too."""
+    moves.capturable = True
+    with pytest.raises(AssertionError):
+        trained(tiny_sac(), post_backward=moves)
 
 
 def test_the_key_turns_it_off(as_on_a_gpu: list[Again]) -> None:
@@ -401,8 +486,55 @@ def test_the_key_turns_it_off(as_on_a_gpu: list[Again]) -> None:
 def test_a_captured_batch_keeps_what_came(as_on_a_gpu: list[Again]) -> None:
     """Results are handed out without a copy of the memory, but as TensorDicts of their own."""
     given = TensorDict({"x": torch.zeros(2)}, [2])
-    graph = capture._Captured(Again(), copied=True)
+    graph = capture._Captured(Again(make_trainer()), copied=True)
     for number in range(capture.WARM_UPS + 3):
         batch, losses = graph(lambda b: (b, TensorDict({"loss": b["x"].sum()})), given + number)
         assert losses["loss"] == 2 * number
         batch.set("mine", batch["x"])
+
+
+# ------------------------------------------------------------------------ on a GPU
+
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+ON_A_GPU: dict[str, Any] = {
+    "total_frames": 60,
+    "device": "cuda",
+    "algo": {"storage": "device", "max_grad_norm": 1.0},
+}
+
+
+@pytest.fixture
+def not_waiting() -> Iterator[dict[str, Any]]:
+    """Hooks around each update, which is not to wait for the GPU once all is set up for it.
+
+    Between updates actions are waited for.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+
+    def begin(trainer: Trainer, rollout: TensorDictBase) -> None:
+        if trainer.updates > capture.WARM_UPS:  # the first graph has been captured
+            torch.cuda.set_sync_debug_mode("error")
+
+    def end(trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+    yield {"pre_epoch": begin, "post_optim": end}
+    torch.cuda.set_sync_debug_mode(before)
+
+
+@on_a_gpu
+def test_on_a_gpu_captured_updates_are_the_others(not_waiting: dict[str, Any]) -> None:
+    one, two = (
+        trained(tiny_sac(**ON_A_GPU), captured, **not_waiting) for captured in (False, True)
+    )
+    for name, parameter in loss_of(one).named_parameters():
+        torch.testing.assert_close(parameter, dict(loss_of(two).named_parameters())[name])
+
+
+@on_a_gpu
+def test_on_a_gpu_what_waits_is_found(not_waiting: dict[str, Any]) -> None:
+    def reads(trainer: Any, batch: Any, losses: Any) -> None:
+        losses["loss_qvalue"].item()
+
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        trained(tiny_sac(**ON_A_GPU), captured=False, post_backward=reads, **not_waiting)

@@ -14,7 +14,7 @@ from cases import CASES, Case, assert_equal, both, data_for, said
 from support.algorithms import OFF_POLICY, ON_POLICY
 from support.doubles import stub
 from torch import Tensor
-from transitions import BATCH, EXTRAS, assert_near, batch, gradients, near
+from transitions import BATCH, EXTRAS, assert_learnt_alike, assert_near, batch, gradients, near
 
 from trainers.algorithms.off_policy import make_target_update
 
@@ -56,9 +56,7 @@ def test_the_state_is_the_same(case: str, variant: str) -> None:
 def test_parameters_after_twenty_updates(case: str, variant: str) -> None:
     each = CASES[case]
     ours, theirs = (updated(each, kind, variant) for kind in (each.ours, each.theirs))
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    assert_learnt_alike(ours, theirs)
 
 
 def updated(case: Case, loss_class: Any, variant: str) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from support.states import loss_of
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.objectives import A2CLoss, ClipPPOLoss, KLPENPPOLoss, PPOLoss
+from transitions import assert_learnt_alike
 
 from trainers.algorithms import a2c, ppo
 from trainers.build import build
@@ -177,11 +178,9 @@ def test_small_batches(kind: str, size: int) -> None:
     ids=str,
 )
 def test_parameters_after_twenty_updates(kind: str, space: str, given: dict[str, Any]) -> None:
-    """The same to 1e-4 of a parameter or 1e-6, with the optimizers that go with the losses."""
+    """With the optimizers that go with the losses."""
     ours, theirs = (updated(c, kind, space, **given) for c in (None, THEIRS[kind]))
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    assert_learnt_alike(ours, theirs)
 
 
 def updated(loss_class: Any, kind: str, space: str, **given: Any) -> dict[str, Tensor]:

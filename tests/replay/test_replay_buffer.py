@@ -8,7 +8,9 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.envs import RewardScaling, UnaryTransform
 
+from trainers.hooks import Replay
 from trainers.replay.buffer import UniformReplayBuffer
 
 STORAGES = {"memory": LazyTensorStorage, "memmap": LazyMemmapStorage}
@@ -49,6 +51,42 @@ def test_it_stores_and_samples_what_torchrl_would(storage: Any, capacity: int) -
             assert (batch == expected).all()
             assert (info["index"] == their_info["index"]).all()
             assert all(type(value) is torch.Tensor for value in batch.values(True, True))
+
+
+@pytest.mark.parametrize("capacity", [100, 20])
+@pytest.mark.parametrize("given_at", [0, 3])  # to an empty buffer, or to one in use
+def test_transforms_are_torchrl_s(given_at: int, capacity: int) -> None:
+    """On the way out, and those that have an inverse on the way in, too."""
+    keys = {key: ["action"] for key in ("in_keys", "out_keys", "in_keys_inv", "out_keys_inv")}
+    both_ways: Any = {**keys, "fn": lambda x: x + 3.0, "inv_fn": lambda x: x / 2.0}
+    ours, theirs = both(LazyTensorStorage, capacity)
+    for number in range(6):
+        if number == given_at:
+            for buffer in (ours, theirs):
+                buffer.append_transform(RewardScaling(1.0, 0.1, in_keys=[("next", "reward")]))
+                buffer.append_transform(UnaryTransform(**both_ways))
+        ours.store(rollout(number))
+        theirs.extend(rollout(number).reshape(-1))
+        batches = []
+        for buffer in (ours, theirs):
+            torch.manual_seed(number)
+            batches.append(buffer.sample(return_info=True))
+        (batch, info), (expected, their_info) = batches
+        assert (ours.storage[:] == theirs.storage[:]).all()
+        assert (batch == expected).all()
+        assert (info["index"] == their_info["index"]).all()
+    raw = ours.storage[info["index"]]
+    torch.testing.assert_close(batch["next", "reward"], 0.1 * raw["next", "reward"] + 1.0)
+    torch.testing.assert_close(batch["action"], raw["action"] + 3.0)
+
+
+def test_transforms_are_not_captured() -> None:
+    ours, _ = both(LazyTensorStorage, 100)
+    ours.on_host = False  # as on a GPU
+    replay = Replay(ours, device="cpu")
+    assert replay.sample_capturable
+    ours.append_transform(RewardScaling(0.0, 0.1, in_keys=[("next", "reward")]))
+    assert not replay.sample_capturable
 
 
 def test_batches_are_copies() -> None:

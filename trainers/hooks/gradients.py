@@ -41,12 +41,15 @@ class ClipGradNorm:
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
         gradients = gradients_of(self.parameters)
-        norm = self._norm = total_norm(gradients)
+        norm = total_norm(gradients)
         if on_host(norm):  # the same in fewer operations, none if nothing is to be clipped
+            self._norm = norm
             scale: Any = float(np.float32(self.max_norm) / (np.float32(norm.item()) + _TINY))
             if scale >= 1.0:
                 return
         else:
+            # In one place, whichever of several captured graphs is replayed.
+            self._norm = norm if self._norm is None else self._norm.copy_(norm)
             scale = (self.max_norm / (norm + float(_TINY))).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(scale)

@@ -88,7 +88,7 @@ class Replay:
     @property
     def sample_capturable(self) -> bool:
         """Whether a batch is drawn on the device, without the host."""
-        drawn_there = isinstance(self.buffer, UniformReplayBuffer) and not self.buffer.on_host
+        drawn_there = isinstance(self.buffer, UniformReplayBuffer) and self.buffer.drawn_on_device
         return drawn_there and not self.time_major and self.buffer.storage.device == self.device  # type: ignore[attr-defined]  # a tensor storage's
 
     def sample(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:

@@ -11,6 +11,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from trainers.arrays import DISTANCES, as_array, as_tensor, on_host
+from trainers.networks.hooked import hooked
 from trainers.networks.numpy_nets import Array, NumpyMLP, numpy_policy
 from trainers.optimization.backprop import Gradients
 from trainers.optimization.known_gradients import Weight, with_known_gradients
@@ -93,6 +94,7 @@ class NumpyActorCritic:
             and kwargs.get("critic_coeff", 1.0) is not None
             and not kwargs.get("functional", True)
             and not any(kwargs.get(name) for name in _UNKNOWN)
+            and not hooked(actor, critic)
         )
 
     def objective(self, log_prob: Array, advantage: Array, entry: Entry) -> Objective:

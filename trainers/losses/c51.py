@@ -13,8 +13,8 @@ from torchrl.objectives.utils import _cache_values
 
 from trainers.arrays import as_tensor, on_host
 from trainers.config import C51Config
-from trainers.losses.forward import plain_forward, shares
-from trainers.losses.numpy_q import NumpyQNets, discounts
+from trainers.losses.forward import discounts, plain_forward, shares
+from trainers.losses.numpy_q import NumpyQNets
 from trainers.networks.numpy_nets import Array, expected_returns
 from trainers.tensordicts import tensordict_of
 
@@ -131,7 +131,7 @@ class FastC51Loss(LeanC51Loss):
         log_p = _log_softmax(logits[rows, :, action])
         p = np.exp(log_p)
 
-        discount = discounts(settings.gamma.item(), data.get(keys.steps_to_next_obs))
+        discount = discounts(self, data).reshape(-1)  # [B], or one for all
         going_on = discount * ~following[keys.terminated].numpy()[:, 0]
         returns = following[keys.reward].numpy() + going_on[:, None] * support
         target = _projected(next_p, returns, support)

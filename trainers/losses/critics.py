@@ -13,6 +13,7 @@ from torchrl.objectives.utils import _vmap_func
 
 from trainers.networks.batch_renorm import BatchRenorm
 from trainers.networks.critics import StateActionValue, StateValue
+from trainers.networks.hooked import hooked
 from trainers.tensordicts import tensordict_of
 
 
@@ -23,7 +24,8 @@ def stacked_critics(loss: LossModule) -> Any:
     shipped critics are multiplied together instead, which takes less than half as long.
     """
     critic: Any = loss.qvalue_network
-    if type(getattr(critic, "module", None)) in (StateActionValue, StateValue):
+    shipped = type(getattr(critic, "module", None)) in (StateActionValue, StateValue)
+    if shipped and not hooked(critic):
         return _Stacked(critic)
     return _vmap_func(critic, (None, 0), randomness=loss.vmap_randomness)
 

@@ -14,8 +14,8 @@ from torchrl.objectives.value import TD0Estimator
 
 from trainers.arrays import DISTANCES, on_host
 from trainers.config import DQNConfig
-from trainers.losses.forward import plain_forward, shares
-from trainers.losses.numpy_q import NumpyQNets, discounts
+from trainers.losses.forward import discounts, plain_forward, shares
+from trainers.losses.numpy_q import NumpyQNets
 from trainers.networks.numpy_nets import Array
 from trainers.tensordicts import tensordict_of
 
@@ -106,7 +106,6 @@ class FastDQNLoss(LeanDQNLoss):
         self, data: dict[Any, Any], following: dict[Any, Any]
     ) -> tuple[TensorDictBase, Array]:
         keys, (key,), nets = self.tensor_keys, self.value_network.in_keys, self._nets
-        estimator: Any = self.value_estimator
         observation, next_observation = data[key].numpy(), following[key].numpy()
         number, head = len(observation), nets.head
         rows = np.arange(number)
@@ -124,8 +123,7 @@ class FastDQNLoss(LeanDQNLoss):
         value = head.forward(outputs[-1])[taken]
 
         reward, terminated = (following[k].numpy()[:, 0] for k in (keys.reward, keys.terminated))
-        steps = data.get(estimator.tensor_keys.steps_to_next_obs)
-        discount = discounts(estimator.gamma.item(), steps)
+        discount = discounts(self.value_estimator, data).reshape(-1)  # [B], or one for all
         error = value - (reward + discount * (next_value * ~terminated))
         distance, slope = DISTANCES[str(self.loss_function)](np, error)
         share = shares(self, data.get(keys.priority_weight), number)

@@ -17,6 +17,7 @@ from trainers.config import SACConfig
 from trainers.losses.forward import discounts, plain_forward, share_of_rows
 from trainers.networks.actors import TanhNormalActor
 from trainers.networks.critics import StateActionValue
+from trainers.networks.hooked import hooked
 from trainers.networks.squashed import Drawn, SquashedGaussian
 from trainers.optimization.backprop import Gradients, Perceptrons
 from trainers.optimization.known_gradients import Differentiate, Weight, with_known_gradients
@@ -54,7 +55,8 @@ class FastSACLoss(SACLoss):
         critics_fit = all(type(getattr(c, "module", None)) is StateActionValue for c in critics)
         config_fits = config.value_estimator == "td0" and config.reduction != "none"
         config_fits &= not (config.skip_done_states or config.value_network)
-        return type(actor) is TanhNormalActor and critics_fit and config_fits
+        unhooked = not hooked(actor, *critics)
+        return type(actor) is TanhNormalActor and critics_fit and unhooked and config_fits
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The losses of a batch ``[B]`` of transitions; writes ``td_error`` ``[B]`` into it."""
@@ -76,7 +78,7 @@ class FastSACLoss(SACLoss):
         """The losses, the way back from their weights to the gradients, what else is reported."""
         xp, keys, following = passes.xp, self.tensor_keys, data["next"]
         reward, terminated = (as_array(following[key]) for key in (keys.reward, keys.terminated))
-        share, gamma = share_of_rows(self, data), discounts(self, data)
+        share, gamma = share_of_rows(self, data), discounts(self.value_estimator, data)
         settings: Any = self  # buffers of TorchRL's
         log_alpha = self._log_alpha()
         alpha = xp.exp(log_alpha)

@@ -17,6 +17,7 @@ from trainers.arrays import DISTANCES, Array, as_array, as_factor, as_tensor, li
 from trainers.losses.forward import discounts, share_of_rows
 from trainers.networks.actors import TanhActor
 from trainers.networks.critics import StateActionValue
+from trainers.networks.hooked import hooked
 from trainers.networks.squashed import SquashedMean
 from trainers.optimization.backprop import Gradients, Perceptrons
 from trainers.optimization.known_gradients import Weight, with_known_gradients
@@ -28,7 +29,8 @@ def fits(actor: nn.Module, critics: Sequence[nn.Module], config: Any) -> bool:
     """Whether the losses of this module can stand in for TorchRL's."""
     critics_fit = all(type(getattr(c, "module", None)) is StateActionValue for c in critics)
     config_fits = config.value_estimator == "td0" and config.reduction != "none"
-    return type(actor) is TanhActor and critics_fit and config_fits
+    unhooked = not hooked(actor, *critics)
+    return type(actor) is TanhActor and critics_fit and unhooked and config_fits
 
 
 class _Layers(NamedTuple):
@@ -68,7 +70,7 @@ class _Lean:
         data: Any = tensordict
         following, keys = data["next"], self.tensor_keys  # type: ignore[attr-defined]  # TorchRL's
         reward, terminated = (as_array(following[key]) for key in (keys.reward, keys.terminated))
-        share, gamma = share_of_rows(self, data), discounts(self, data)
+        share, gamma = share_of_rows(self, data), discounts(self.value_estimator, data)  # type: ignore[attr-defined]  # TorchRL's
         passes, xp = self._pass(_CriticsPass, len(data))
         with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite shows in the loss
             action = self._smoothed(passes.enter(data, getattr(keys, "action", "action")), passes)

@@ -40,8 +40,16 @@ def share_of_rows(loss: Any, data: Any) -> Array:
     return shares(loss, None if weights is None else weights.unsqueeze(-1), len(data))
 
 
-def discounts(loss: Any, data: Any) -> Array:
-    """Of the next values of a batch ``[B]``: ``gamma``, or its powers ``[B, 1]`` after n steps."""
-    gamma = as_array(loss.value_estimator.gamma)
-    steps = data.get(loss.value_estimator.tensor_keys.steps_to_next_obs, None)
-    return gamma if steps is None else gamma ** as_array(steps)
+def discounts(estimator: Any, data: Any) -> Array:
+    """Of the next values of a batch ``[B]``: ``gamma``, or its powers ``[B, 1]`` after n steps.
+
+    Both are of ``gamma``'s dtype: by whole numbers numpy would make float64 of it, torch does not.
+
+    Args:
+        estimator: of values, or a loss that estimates them itself.
+        data: the batch, or its entries.
+    """
+    gamma, steps = estimator.gamma, data.get(estimator.tensor_keys.steps_to_next_obs, None)
+    if steps is None:
+        return as_array(gamma)
+    return as_array(gamma) ** as_array(steps.to(gamma.dtype))

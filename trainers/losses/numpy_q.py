@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainers.arrays import as_array, as_tensor, on_host
+from trainers.networks.hooked import hooked
 from trainers.networks.numpy_nets import Array, NumpyMLP, numpy_q_network
 from trainers.optimization.backprop import Gradients
 from trainers.optimization.known_gradients import Weight, with_known_gradients
@@ -41,7 +42,7 @@ class NumpyQNets:
     @staticmethod
     def fit(network: Any) -> bool:
         """Whether ``network`` is a small one of the shipped kind, on the CPU."""
-        small = numpy_q_network(network) is not None
+        small = numpy_q_network(network) is not None and not hooked(network)
         return small and all(on_host(parameter) for parameter in network.parameters())
 
     def differentiable(
@@ -74,8 +75,3 @@ class NumpyQNets:
         if self._into is None or not self._into.fit(parameters):
             self._into = Gradients(parameters)
         return self._into
-
-
-def discounts(gamma: float, steps: Tensor | None) -> float | Array:
-    """Of the next values ``[B]``, which are ``steps`` ``[B, 1]`` ahead, or one."""
-    return gamma if steps is None else gamma ** steps.numpy()[:, 0].astype(np.float32)

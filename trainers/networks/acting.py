@@ -9,6 +9,7 @@ from tensordict import TensorDictBase
 from torch import nn
 
 from trainers.networks.actors import ActingPolicy, CategoricalActor, TanhActor
+from trainers.networks.hooked import hooked
 from trainers.networks.numpy_nets import (
     Array,
     CategoricalHead,
@@ -46,7 +47,7 @@ class NumpyPolicy(nn.Module):
     def fits(actor: Any) -> bool:
         """Whether ``actor`` is a small MLP with a head that numpy can follow, on the CPU."""
         on_cpu = all(parameter.device.type == "cpu" for parameter in actor.parameters())
-        return on_cpu and _nets(actor) is not None
+        return on_cpu and not hooked(actor) and _nets(actor) is not None
 
     def forward(self, data: TensorDictBase) -> TensorDictBase:
         """Ask the actor itself."""

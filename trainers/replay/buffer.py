@@ -18,7 +18,8 @@ class UniformReplayBuffer(ReplayBuffer):
 
     What it stores, and in which order, which indices it draws and what a batch looks like are
     TorchRL's; to get there takes TorchRL five times as long as to copy the data, for every frame.
-    On a GPU indices are drawn there, from as many frames as the device knows of.
+    On a GPU indices are drawn there, from as many frames as the device knows of. Once it is given
+    transforms it goes TorchRL's way.
 
     Args:
         storage: a tensor storage, in memory, on a device or memory-mapped.
@@ -32,9 +33,15 @@ class UniformReplayBuffer(ReplayBuffer):
         self.on_host = device.type == "cpu"
         self._filled = torch.zeros((), dtype=torch.float64, device=device)
         self._known_filled = 0
+        self._transforms = self._transform.transforms  # to look there takes far longer than here
         self._stored: Any = None
         self._leaves: list[tuple[Key, Tensor]] = []
         self._arrays: dict[Key, Array] = {}  # of the same memory
+
+    @property
+    def drawn_on_device(self) -> bool:
+        """Whether the host has no part in a batch."""
+        return not (self.on_host or self._transforms)
 
     def store(self, rollout: TensorDictBase) -> None:
         """Write all frames of ``rollout``, whatever its batch dimensions."""
@@ -42,7 +49,8 @@ class UniformReplayBuffer(ReplayBuffer):
         writer: Any = self._writer
         begin, number = writer._cursor, rollout.numel()
         end = begin + number
-        if not storage.initialized or end > storage.max_size:  # allocates, or wraps around
+        allocates_or_wraps_around = not storage.initialized or end > storage.max_size
+        if allocates_or_wraps_around or self._transforms:
             self.extend(rollout.reshape(-1))
             return
         entries = dict(leaves_of(rollout))
@@ -58,6 +66,8 @@ class UniformReplayBuffer(ReplayBuffer):
 
     def sample(self, batch_size: int | None = None, return_info: bool = False) -> Any:
         """A batch ``[batch_size]``; with ``return_info`` its ``index``, too."""
+        if self._transforms:
+            return super().sample(batch_size, return_info)
         storage: Any = self._storage
         number = batch_size or self._batch_size or 0
         if self.on_host:

@@ -444,7 +444,7 @@ def test_a_graph_reads_nothing_on_the_host(as_on_a_gpu: list[Again]) -> None:
 
 
 def in_an_attribute(trainer: Any, batch: Any, losses: Any) -> None:
-    in_an_attribute.last = losses["loss_qvalue"].clone()  # type: ignore[attr-defined]
+    in_an_attribute.last = losses["loss_qvalue"].clone()  # type: ignore[attr-defined]  # a function keeps it
 
 
 def read_by_the_next_update(trainer: Any, batch: Any, losses: Any) -> None:

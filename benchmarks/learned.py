@@ -70,7 +70,7 @@ class Result:
 
     @property
     def title(self) -> str:
-        return f"{self.planned.row.algo.upper()} {self.planned.config.env.id}"
+        return f"{self.planned.row.algo.upper().replace('_', ' ')} {self.planned.config.env.id}"
 
     @property
     def anchors(self) -> list[Anchor]:

@@ -79,7 +79,7 @@ def test_sigterm(name: str, straight: Straight, monkeypatch: Patch) -> None:
         due = int(algo.utd_ratio * (state["clock"]["frames"] - algo.init_random_frames))
         owed = due - update
         assert state["clock"]["updates"] == update
-        assert owed > 0 or algo.utd_ratio == 1
+        assert owed > 0 or algo.utd_ratio <= 1
     assert (state["rollout"] is not None) == (owed > 0)
     assert train(*GO_ON) == 0
     assert_equal_runs(RUN, straight(*RUNS[name]))

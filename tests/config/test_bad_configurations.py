@@ -66,6 +66,10 @@ algo.max_alpha=0.5                     | algo.alpha_init: got 1.0 | at most algo
 algo.min_alpha=2                       | algo.alpha_init: got 1.0 | at least algo.min_alpha=2
 algo.priority_beta=1.5                 | algo.priority_beta     | at least 0 and at most 1
 algo.priority_alpha=-1                 | algo.priority_alpha    | at least 0
+algo.priority_alpha=0.9                | algo.priority_alpha: got 0.9 | 0.6 with algo.prioritized
+algo=dqn algo.priority_beta=1          | algo.priority_beta: got 1.0 | 0.4 with algo.prioritized
+algo.fixed_alpha=true algo.alpha_lr=1  | algo.alpha_lr: got 1.0 | null with algo.fixed_alpha=true
+algo=discrete_sac algo.fixed_alpha=true algo.target_entropy=1 | got 1.0 | auto with algo.fixed_alpha
 algo.exploration_noise=-0.1            | algo.exploration_noise | at least 0
 algo.n_steps=0                         | algo.n_steps: got 0    | at least 1
 algo.lmbda=0                           | algo.lmbda: got 0      | above 0 and at most 1

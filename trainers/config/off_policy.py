@@ -46,6 +46,9 @@ class OffPolicyConfig(AlgoConfig):
         if self.reduction == "none" and not self.prioritized:
             hint = "none leaves the averaging to algo.prioritized=true"
             raise ConfigError("algo.reduction", "none", "mean or sum", hint)
+        if not self.prioritized:
+            keys = ("priority_alpha", "priority_beta")
+            self.refuse_unused(keys, "with algo.prioritized=false: there are no priorities")
 
     def check_envs(self, num_envs: int) -> None:
         """The buffer takes a rollout."""
@@ -139,7 +142,7 @@ class EntropyConfig(OffPolicyConfig):
     separate_losses: bool = False
 
     def check(self) -> None:
-        """Alpha starts inside its bounds."""
+        """Alpha starts inside its bounds, and what teaches it is told of an alpha that learns."""
         super().check()
         low, high = self.min_alpha, self.max_alpha
         if low is not None and high is not None and low > high:
@@ -148,6 +151,9 @@ class EntropyConfig(OffPolicyConfig):
             raise ConfigError("algo.alpha_init", self.alpha_init, f"at least algo.min_alpha={low}")
         if high is not None and self.alpha_init > high:
             raise ConfigError("algo.alpha_init", self.alpha_init, f"at most algo.max_alpha={high}")
+        if self.fixed_alpha:
+            keys = ("alpha_lr", "target_entropy")
+            self.refuse_unused(keys, "with algo.fixed_alpha=true: alpha learns nothing")
 
 
 @dataclass(frozen=True)

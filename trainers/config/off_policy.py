@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from trainers.config.algo import AlgoConfig
 from trainers.config.errors import ConfigError
@@ -159,6 +159,8 @@ class EntropyConfig(OffPolicyConfig):
 @dataclass(frozen=True)
 class NoiseConfig(OffPolicyConfig):
     """Of those whose policy draws nothing: noise on its actions explores, in collection only."""
+
+    policy_draws: ClassVar[bool] = False
 
     noise: Literal["gaussian", "ornstein_uhlenbeck"] = "gaussian"
     exploration_noise: float = number(0.1, ge=0)

@@ -136,7 +136,7 @@ algo=ppo algo.value_estimator=tdlambda | algo.value_estimator   | did you mean t
 algo=ppo algo.reduction=none           | algo.reduction: got "none" | mean or sum
 algo=ppo algo.gae_lambda=1.1           | algo.gae_lambda: got 1.1 | at least 0 and at most 1
 algo=ppo algo.target_kl=0              | algo.target_kl: got 0  | above 0 or null
-algo=discrete_sac algo.skip_done_states=true | algo.skip_done_states: got true | a key of algo=sac
+algo=redq algo.skip_done_states=true   | algo.skip_done_states: got true | a key of algo=
 algo=discrete_sac algo.target_entropy_weight=2 | algo.target_entropy_weight | at most 1
 algo=tqc algo.top_quantiles_to_drop=25 | algo.top_quantiles_to_drop | below algo.num_quantiles=25
 algo=tqc algo.value_estimator=td1      | algo.value_estimator: got "td1" | a key of algo=

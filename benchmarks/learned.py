@@ -141,35 +141,46 @@ def write_page(rows: Sequence[Planned], out: Path) -> Path:
 def summary(results: Sequence[Result]) -> str:
     """A line for each row, beside what it has to reach and what was published."""
     head = ("task", "frames", "seeds", "return", "must", "goal", "reached", "published", "a run")
-    return markdown(head, [_line(each) for each in results])
+    return markdown(head, [_line(each, _must(each, results)) for each in results])
 
 
-def _line(each: Result) -> list[str]:
+def _line(each: Result, must: float | None) -> list[str]:
     row, count = each.planned.row, len(each.finished)
     took = f"{duration(np.median([run.seconds for run in each.finished]))}" if count else ""
+    whose = f" ({row.must})" if isinstance(row.must, str) else ""
     return [
         f"[{each.title}](#{row.name.lower()})",
         short(row.frames),
         f"{row.seeds}" if each.complete else f"{count} of {row.seeds}",
         number(each.mean),
-        "" if row.must is None else number(row.must),
+        "" if must is None else f"{number(must)}{whose}",
         "" if row.goal is None else number(row.goal),
-        _reached(each),
+        _reached(each, must),
         "; ".join(_published(anchor, each.planned.config.env.id) for anchor in each.anchors),
         took,
     ]
 
 
-def _reached(each: Result) -> str:
+def _must(each: Result, results: Sequence[Result]) -> float | None:
+    """A number, or what another row comes to: nan before all of that one's seeds are there."""
+    must = each.planned.row.must
+    if not isinstance(must, str):
+        return must
+    return next((r.mean for r in results if r.planned.row.name == must and r.complete), np.nan)
+
+
+def _reached(each: Result, must: float | None) -> str:
     """Goal, must or neither; nothing is said before all seeds are there."""
     row = each.planned.row
     if not each.complete:
         return "unfinished" if each.runs else ""
     if row.goal is not None and each.mean >= row.goal:
         return "goal"
-    if row.must is None:
+    if must is None:
         return "" if row.goal is None else "below"
-    return "must" if each.mean >= row.must else "MISSED"
+    if isnan(must):
+        return "not known"
+    return "must" if each.mean >= must else "MISSED"
 
 
 def _published(anchor: Anchor, env: str) -> str:

@@ -31,7 +31,7 @@ class Row(Section):
     env: str
     frames: int = field(metadata={"ge": 1})
     seeds: int = field(metadata={"ge": 1})
-    must: float | None = number(None)
+    must: float | str | None = number(None)  # a text is the name of another row: its figure
     goal: float | None = number(None)
     more: str | None = None
 
@@ -124,7 +124,16 @@ def read_list(path: Path) -> list[Planned]:
                 key = f"{path}: row {place}: {error.key}"
                 raise ConfigError(key, error.given, error.allowed, error.hint) from error
             planned[row.name] = Planned(row, config)
+    for place, each in enumerate(planned.values(), 1):
+        _check_must(f"{path}: row {place}: must", each.row, list(planned))
     return list(planned.values())
+
+
+def _check_must(key: str, row: Row, names: Sequence[str]) -> None:
+    others = [name for name in names if name != row.name]
+    if isinstance(row.must, str) and row.must not in others:
+        allowed = "a number or the name of another row"
+        raise ConfigError(key, row.must, allowed, did_you_mean(row.must, others))
 
 
 def picked(rows: Sequence[Planned], names: Sequence[str]) -> list[Planned]:

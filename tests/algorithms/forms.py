@@ -171,7 +171,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "sac": [
         {"loss_function": "smooth_l1", "gamma": 0.5},
         {"num_critics": 3, "min_alpha": 0.9, "max_alpha": 1.1},
-        {"fixed_alpha": True, "target_entropy": -2.0},
+        {"fixed_alpha": True, "alpha_init": 0.2},
+        {"target_entropy": -2.0},
         {"delay_qvalue": False},
         {"separate_losses": True},
         {"skip_done_states": True},

@@ -38,7 +38,6 @@ WHY_NOT_OF: dict[str, dict[str, str]] = {
         "entropy_bonus": "is there unless algo.entropy_coeff is 0",
         "clip_value": "of the move since the rollout: there is none in its one update",
     },
-    "discrete_sac": {"skip_done_states": "it takes a truncation for a termination here"},
     "redq": {"gSDE": "hands on the noise of an actor that explores by it; ours does not"},
     "reinforce": {
         "clip_value": "of the move since the rollout: there is none in its one update",

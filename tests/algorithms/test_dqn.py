@@ -219,10 +219,23 @@ def test_it_acts_in_every_discrete_space(make: Any, num: int) -> None:
 def test_a_support_that_random_actions_leave_is_refused(
     support: dict[str, float], key: str, allowed: str
 ) -> None:
-    with pytest.raises(ConfigError, match="an episode of random actions") as caught:
+    with pytest.raises(ConfigError, match="random actions have that discounted return") as caught:
         build(tiny_c51(algo=support))
     assert caught.value.key == key
     assert allowed in str(caught.value)
+
+
+def test_a_support_is_refused_to_all_seeds_or_to_none() -> None:
+    """About half of all random episodes of CartPole have a return above 20, and none above 100."""
+    said = set()
+    for seed in range(6):
+        with pytest.raises(ConfigError) as caught:
+            build(tiny_c51(algo={"v_min": 0.0, "v_max": 20.0}, seed=seed))
+        said.add(str(caught.value))
+        build(tiny_c51(seed=seed)).trainer.collector.shutdown()
+    assert len(said) == 1
+    least = float(said.pop().partition("at least ")[2].partition(";")[0])
+    assert least > 30  # the best of some forty episodes
 
 
 def test_looking_at_the_support_changes_nothing(make: Any, monkeypatch: Any) -> None:

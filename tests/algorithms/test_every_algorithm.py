@@ -180,6 +180,35 @@ def test_priorities_are_the_errors_of_the_last_update(make: Any, name: str) -> N
     assert replay.buffer.sampler.beta == pytest.approx(0.4 + 0.6 * 39 / 40)
 
 
+@pytest.mark.parametrize("loss_module", [None, "torchrl"])
+@off_policy
+def test_values_ahead_are_discounted_by_the_steps_to_them(
+    make: Any, name: str, loss_module: str | None
+) -> None:
+    """Or several steps are refused, where TorchRL's loss would take them for one."""
+    one_step = {"policy_delay": 1} if loss_module and name in ("crossq", "redq") else {}
+    config = tiny(name, algo={"n_steps": 3, "loss_module": loss_module, **one_step})
+    if (name, loss_module) == ("redq", "torchrl"):
+        with pytest.raises(ConfigError, match=r"algo.n_steps: got 3, .*REDQLoss would discount"):
+            build(config)
+        return
+    trainer, batches = make(config), []
+    trainer.register_hook("post_optim", lambda trainer, batch, losses: batches.append(batch))
+    trainer.train()
+    loss = loss_of(trainer)
+    before = copied(loss.state_dict())
+
+    def losses_at(steps: int) -> list[float]:
+        loss.load_state_dict(before)  # statistics of a normalisation move
+        data = batches[-1].clone()
+        data["steps_to_next_obs"] = torch.full_like(data["steps_to_next_obs"], steps)
+        torch.manual_seed(0)
+        return [value.item() for key, value in loss(data).items() if key.startswith("loss")]
+
+    assert losses_at(1) == losses_at(1)
+    assert losses_at(1) != losses_at(3)
+
+
 # ------------------------------------------------------------------------ resume
 
 

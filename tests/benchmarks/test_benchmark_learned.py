@@ -22,6 +22,7 @@ LIST = """\
 - {algo: ppo, env: CartPole, frames: 100_000, seeds: 2, must: 475}
 - {algo: sac, env: Hopper, frames: 100_000, seeds: 1, goal: 1_103}
 - {algo: ppo, env: Hopper, frames: 1_000_000, seeds: 1, must: 1_850, goal: 2_600}
+- {algo: tqc, env: HalfCheetah, frames: 100_000, seeds: 1, must: sac-HalfCheetah-100k}
 """
 ABOUT: dict[str, Any] = {
     "date": "2026-01-02 03:04",
@@ -65,7 +66,9 @@ class Results:
 
     def line(self, name: str) -> list[str]:
         """The row's line in the table."""
-        *_, line = summary([result(self.rows[name], self.out / "results")]).splitlines()
+        place = self.out / "results"
+        lines = summary([result(each, place) for each in self.rows.values()]).splitlines()[2:]
+        line = lines[list(self.rows).index(name)]
         return [cell.strip() for cell in line.strip("|").split("|")]
 
 
@@ -141,6 +144,19 @@ def test_a_row_says_what_was_reached(results: Results) -> None:
         results.runs = results.out / verdict
         results.trained("ppo-Hopper-1M", 100, [value] * 10)
         assert results.line("ppo-Hopper-1M")[6] == verdict
+
+
+def test_what_a_row_must_reach_may_be_the_figure_of_another(results: Results) -> None:
+    other, name = "sac-HalfCheetah-100k", "tqc-HalfCheetah-100k"
+    assert results.line(name)[3:7] == ["-", f"- ({other})", "", ""]
+    results.trained(name, 100, [5000] * 10)
+    assert results.line(name)[3:7] == ["5,000", f"- ({other})", "", "not known"]
+    results.trained(other, 100, [4000] * 10)  # one seed of two
+    assert results.line(name)[4:7] == [f"- ({other})", "", "not known"]
+    for second, figure, verdict in [(6000, "5,000", "must"), (6002, "5,001", "MISSED")]:
+        results.runs = results.out / verdict
+        results.trained(other, 101, [second] * 10)
+        assert results.line(name)[4:7] == [f"{figure} ({other})", "", verdict]
 
 
 def test_a_section_has_command_picture_values_and_origin(results: Results) -> None:

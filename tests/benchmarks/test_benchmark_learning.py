@@ -39,12 +39,16 @@ def test_the_shipped_list() -> None:
             "ppo-CartPole-100k": (3, 475, 500),
             "ppo-LunarLander-1M": (3, 200, 242),
             "sac-HalfCheetah-1M": (1, 9400, 11300),
+            "crossq-HalfCheetah-100k": (3, "sac-HalfCheetah-100k", None),
+            "tqc-HalfCheetah-100k": (3, "sac-HalfCheetah-100k", None),
+            "dqn-Pong-400k": (1, None, None),
         }.items()
     )
     assert list(shown)[-1] == "sac-HalfCheetah-1M"  # it takes the longest
     by_name = {p.row.name: p.config for p in listed}
     assert by_name["sac-Pendulum-20k"].eval.episodes == 100
     assert by_name["ppo-Pendulum-100k"].eval.episodes == 100
+    assert by_name["dqn-Pong-400k"].eval.interval == 50_000  # its figure: 300k to 400k
 
 
 def test_a_line_becomes_commands(tmp_path: Path) -> None:
@@ -94,6 +98,18 @@ def test_a_run_that_another_command_made_is_known(tmp_path: Path) -> None:
         (PENDULUM.replace("Pendulum", "P"), 'row 1: env: got "P", expected one of Acrobot'),
         (PENDULUM.replace("eval.", "evil."), "row 1: evil: got"),
         (PENDULUM.replace("=100", "=0"), "row 1: eval.episodes: got 0"),
+        (
+            PENDULUM.replace("more", "must: true, more"),
+            "row 1: must: got true, expected a number or",
+        ),
+        (
+            PENDULUM + PENDULUM.replace("sac", "td3").replace("more", "must: sac-Pendulum, more"),
+            'row 2: must: got "sac-Pendulum", .*name of another row; did you mean sac-Pendulum-20k',
+        ),
+        (
+            PENDULUM.replace("more", "must: sac-Pendulum-20k, more"),
+            'row 1: must: got "sac-Pendulum-20k", expected a number or the name of another row',
+        ),
         (PENDULUM * 2, 'row 2: row: got "sac-Pendulum-20k", expected a name that no row before'),
     ],
 )

@@ -66,6 +66,10 @@ algo.max_alpha=0.5                     | algo.alpha_init: got 1.0 | at most algo
 algo.min_alpha=2                       | algo.alpha_init: got 1.0 | at least algo.min_alpha=2
 algo.priority_beta=1.5                 | algo.priority_beta     | at least 0 and at most 1
 algo.priority_alpha=-1                 | algo.priority_alpha    | at least 0
+algo.priority_alpha=0.9                | algo.priority_alpha: got 0.9 | 0.6 with algo.prioritized
+algo=dqn algo.priority_beta=1          | algo.priority_beta: got 1.0 | 0.4 with algo.prioritized
+algo.fixed_alpha=true algo.alpha_lr=1  | algo.alpha_lr: got 1.0 | null with algo.fixed_alpha=true
+algo=discrete_sac algo.fixed_alpha=true algo.target_entropy=1 | got 1.0 | auto with algo.fixed_alpha
 algo.exploration_noise=-0.1            | algo.exploration_noise | at least 0
 algo.n_steps=0                         | algo.n_steps: got 0    | at least 1
 algo.lmbda=0                           | algo.lmbda: got 0      | above 0 and at most 1
@@ -132,7 +136,7 @@ algo=ppo algo.value_estimator=tdlambda | algo.value_estimator   | did you mean t
 algo=ppo algo.reduction=none           | algo.reduction: got "none" | mean or sum
 algo=ppo algo.gae_lambda=1.1           | algo.gae_lambda: got 1.1 | at least 0 and at most 1
 algo=ppo algo.target_kl=0              | algo.target_kl: got 0  | above 0 or null
-algo=discrete_sac algo.skip_done_states=true | algo.skip_done_states: got true | a key of algo=sac
+algo=redq algo.skip_done_states=true   | algo.skip_done_states: got true | a key of algo=
 algo=discrete_sac algo.target_entropy_weight=2 | algo.target_entropy_weight | at most 1
 algo=tqc algo.top_quantiles_to_drop=25 | algo.top_quantiles_to_drop | below algo.num_quantiles=25
 algo=tqc algo.value_estimator=td1      | algo.value_estimator: got "td1" | a key of algo=

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from cases import make_discrete_sac, make_tqc
-from transitions import BATCH, batch
+from torchrl.objectives import DiscreteSACLoss
+from transitions import BATCH, batch, near
 
 from trainers.losses.discrete_sac import FastDiscreteSACLoss
 from trainers.losses.tqc import FastTQCLoss, quantile_huber
@@ -52,3 +55,43 @@ def test_a_truncated_episode_s_value_counts() -> None:
     assert not torch.isclose(with_values[~ended], reward[~ended]).any()
     data["next", "done"] = data["next", "terminated"].clone()
     assert torch.equal(loss._compute_target(data), with_values)
+
+
+SLICED = {"value_estimator": "td_lambda", "gamma": 0.9, "lmbda": 0.7, "slice_length": 8}
+
+
+@pytest.mark.parametrize("form", [{}, SLICED])
+def test_what_is_skipped_comes_after_a_termination_and_no_truncation(form: dict[str, Any]) -> None:
+    """The values after terminations count for nothing, asked for or not."""
+    (skips, _), (asks, _) = (
+        make_discrete_sac(FastDiscreteSACLoss, skip_done_states=skip, **form)
+        for skip in (True, False)
+    )
+    theirs, _ = make_discrete_sac(DiscreteSACLoss, skip_done_states=True, **form)
+    data = batch(discrete=True, length=form.get("slice_length"))
+    expected = asks._compute_target(data)
+    assert near(skips._compute_target(data), expected)
+    assert not near(theirs._compute_target(data), expected, 0.01)
+    data["next", "done"] = data["next", "terminated"].clone()  # without truncations it is TorchRL's
+    assert near(skips._compute_target(data), theirs._compute_target(data))
+
+
+@pytest.mark.parametrize("share", ["some", "all"])
+def test_nothing_is_asked_after_a_termination(share: str) -> None:
+    loss, _ = make_discrete_sac(FastDiscreteSACLoss, skip_done_states=True)
+    data: Any = batch(discrete=True)
+    data["next", "terminated"][:] |= share == "all"
+    over = data["next", "terminated"].squeeze(-1)
+    expected = loss._compute_target(data)
+    data["next", "observation"][over] = torch.nan
+    assert torch.equal(loss._compute_target(data), expected)
+    assert torch.equal(expected[over], data["next", "reward"].squeeze(-1)[over])
+    assert loss(data)["loss_qvalue"].isfinite()
+
+
+def test_where_all_has_ended_no_critic_of_tqc_is_asked() -> None:
+    loss, _ = make_tqc(FastTQCLoss, skip_done_states=True)
+    data = batch()
+    data["next", "terminated"][:] = True
+    targets = loss.compute_target(data)
+    assert torch.equal(targets, data["next", "reward"].expand_as(targets))

@@ -23,7 +23,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from trainers.build import build
 from trainers.config import CheckpointConfig, EvalConfig, NetworkConfig, TrainConfig, save_config
 from trainers.policies import films
-from trainers.policies.evaluate import WITHOUT_SAMPLES, main
+from trainers.policies.evaluate import main
 from trainers.policies.policies import LoadedPolicy, load_policy
 from trainers.run import run
 from trainers.saving import checkpoint
@@ -161,13 +161,14 @@ def test_actions_are_sampled_if_asked_for(sac: Path) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_policies_that_have_no_samples_are_known(name: str) -> None:
-    built = build(tiny(name), will_train=False)
+    config = tiny(name)
+    built = build(config, will_train=False)
     envs = built.trainer.collector.envs
     data = TensorDict({"observation": torch.zeros(200, envs.num_observations)}, [200])
     with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
         actions = built.policy(data)["action"]
     envs.close()
-    assert (len(actions.unique()) == 1) == (name in WITHOUT_SAMPLES)
+    assert (len(actions.unique()) == 1) == (not config.algo.policy_draws)
 
 
 def test_samples_of_a_policy_that_has_none_are_refused(copy: Path, capsys: Capture) -> None:

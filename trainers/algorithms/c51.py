@@ -32,7 +32,7 @@ from trainers.networks.q_networks import GreedyPolicy, QNetwork
 from trainers.seeding import EVALUATION, episode_seed, own_randomness
 from trainers.stages import Stage
 
-_LONGEST_LOOK = 1_000  # steps
+_LOOK = 1_000  # steps
 
 
 def make_agent(
@@ -85,40 +85,46 @@ class C51Trainer(DQNTrainer):
 
 
 def check_support(config: TrainConfig) -> None:
-    """Play an episode at random, and look whether its returns are in the support.
+    """Play episodes at random, and look whether their returns are in the support.
 
-    What an environment pays is written nowhere. Where a better policy gets more than this episode
+    What an environment pays is written nowhere. Where a better policy gets more than these episodes
     did, :class:`~trainers.hooks.WatchSupport` sees it in the run.
 
     Raises:
         ConfigError: they are not.
     """
     algo: Any = config.algo
-    returns = discounted_returns(_random_rewards(config), algo.gamma)
-    low, high = returns.min(initial=algo.v_min), returns.max(initial=algo.v_max)
-    why = "an episode of random actions has that discounted return"
+    episodes = [discounted_returns(each, algo.gamma) for each in _random_rewards(config)]
+    low = min((float(each.min()) for each in episodes), default=algo.v_min)
+    high = max((float(each.max()) for each in episodes), default=algo.v_max)
+    why = "random actions have that discounted return, and a policy that has learnt may go beyond"
     if low < algo.v_min:
         raise ConfigError("algo.v_min", algo.v_min, f"at most {math.floor(low)}", why)
     if high > algo.v_max:
         raise ConfigError("algo.v_max", algo.v_max, f"at least {math.ceil(high)}", why)
 
 
-def _random_rewards(config: TrainConfig) -> list[float]:
-    """Of an episode in an environment of its own; the random state stays as it was."""
-    rewards: list[float] = []
+def _random_rewards(config: TrainConfig) -> list[list[float]]:
+    """Of episodes in an environment of its own; the random state stays as it was.
+
+    They are the same for all of a configuration's seeds, so that none is refused what others may.
+    """
+    episodes: list[list[float]] = []
     env = replace(config.env, backend="sync")
-    with own_randomness(config.seed), closing(Envs(env, 1)) as envs:
+    with own_randomness(0), closing(Envs(env, 1)) as envs:
         try:
-            envs.reset([episode_seed(config.seed, EVALUATION, 0)])
-            for _ in range(_LONGEST_LOOK):
+            ended = True
+            for _ in range(_LOOK):
+                if ended:
+                    envs.reset([episode_seed(0, EVALUATION, len(episodes))])
+                    episodes.append([])
                 action: Any = envs.action_spec.rand(torch.Size([1]))
                 _, reward, terminated, truncated = envs.step(action.numpy())
-                rewards.append(float(envs.lesson(reward, terminated)[0][0]))
-                if terminated[0] or truncated[0]:
-                    break
+                episodes[-1].append(float(envs.lesson(reward, terminated)[0][0]))
+                ended = bool(terminated[0] or truncated[0])
         except Exception:  # the run will meet it, and tell of it
             return []
-    return rewards
+    return episodes
 
 
 C51 = Algorithm(

@@ -7,9 +7,11 @@ https://arxiv.org/abs/2101.05982.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 from torchrl.data import TensorSpec
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives import REDQLoss
@@ -19,10 +21,12 @@ from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
 from trainers.algorithms.max_entropy import SETTINGS, DelayedPolicyTrainer, two_adams
 from trainers.algorithms.off_policy import Agent
 from trainers.config import ConfigError, NetworkConfig, REDQConfig
+from trainers.losses.parts import InParts
 from trainers.losses.redq import SplitREDQLoss
 from trainers.networks.acting import in_numpy
 from trainers.networks.actors import ActingPolicy, TanhNormalActor
 from trainers.networks.critics import make_critics
+from trainers.phases import Phase
 
 
 def make_agent(
@@ -74,6 +78,21 @@ class REDQTrainer(DelayedPolicyTrainer):
     """The timetable of REDQ, which is that of every :class:`DelayedPolicyTrainer`."""
 
     config_class = REDQConfig
+
+    def make_phases(
+        self, loss_module: Any, optimizer: Optimizer | Sequence[Optimizer], config: Any
+    ) -> list[Phase]:
+        """As there.
+
+        Raises:
+            ConfigError: as there, or the loss does not look several steps ahead and should.
+        """
+        # Of a batch TorchRL's hands its value estimator no `steps_to_next_obs`.
+        one_step = isinstance(loss_module, REDQLoss) and not isinstance(loss_module, InParts)
+        if one_step and config.n_steps > 1:
+            hint = f"{type(loss_module).__name__} would discount them as one"
+            raise ConfigError("algo.n_steps", config.n_steps, "1 with this loss", hint)
+        return super().make_phases(loss_module, optimizer, config)
 
 
 REDQ = Algorithm(make_agent, REDQTrainer, FINITE_BOX, SETTINGS)

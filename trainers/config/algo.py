@@ -17,6 +17,8 @@ class AlgoConfig(Section):
     section: ClassVar[str] = "algo"
     known: ClassVar[dict[str, type[AlgoConfig]]] = {}
     on_policy: ClassVar[bool] = False
+    policy_draws: ClassVar[bool] = True
+    """Whether the policy is a distribution of actions; what explores beside it is no part of it."""
 
     name: str = ""
     lr_schedule: Literal["constant", "linear"] = "constant"

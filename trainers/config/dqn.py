@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from trainers.config.errors import ConfigError
 from trainers.config.off_policy import SlicesConfig, TargetsConfig
@@ -13,6 +13,8 @@ from trainers.config.schema import number
 @dataclass(frozen=True)
 class EpsilonGreedyConfig(TargetsConfig):
     """Of those that take the action of the largest value, or now and then any."""
+
+    policy_draws: ClassVar[bool] = False
 
     adam_eps: float = number(1e-8, gt=0)
     max_grad_norm: float | None = number(10.0, gt=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from trainers.config.algo import AlgoConfig
 from trainers.config.errors import ConfigError
@@ -46,6 +46,9 @@ class OffPolicyConfig(AlgoConfig):
         if self.reduction == "none" and not self.prioritized:
             hint = "none leaves the averaging to algo.prioritized=true"
             raise ConfigError("algo.reduction", "none", "mean or sum", hint)
+        if not self.prioritized:
+            keys = ("priority_alpha", "priority_beta")
+            self.refuse_unused(keys, "with algo.prioritized=false: there are no priorities")
 
     def check_envs(self, num_envs: int) -> None:
         """The buffer takes a rollout."""
@@ -139,7 +142,7 @@ class EntropyConfig(OffPolicyConfig):
     separate_losses: bool = False
 
     def check(self) -> None:
-        """Alpha starts inside its bounds."""
+        """Alpha starts inside its bounds, and what teaches it is told of an alpha that learns."""
         super().check()
         low, high = self.min_alpha, self.max_alpha
         if low is not None and high is not None and low > high:
@@ -148,11 +151,16 @@ class EntropyConfig(OffPolicyConfig):
             raise ConfigError("algo.alpha_init", self.alpha_init, f"at least algo.min_alpha={low}")
         if high is not None and self.alpha_init > high:
             raise ConfigError("algo.alpha_init", self.alpha_init, f"at most algo.max_alpha={high}")
+        if self.fixed_alpha:
+            keys = ("alpha_lr", "target_entropy")
+            self.refuse_unused(keys, "with algo.fixed_alpha=true: alpha learns nothing")
 
 
 @dataclass(frozen=True)
 class NoiseConfig(OffPolicyConfig):
     """Of those whose policy draws nothing: noise on its actions explores, in collection only."""
+
+    policy_draws: ClassVar[bool] = False
 
     noise: Literal["gaussian", "ornstein_uhlenbeck"] = "gaussian"
     exploration_noise: float = number(0.1, ge=0)

@@ -39,7 +39,8 @@ class _Stacked:
         rows = inputs.reshape(-1, inputs.shape[-1])
         values = _forward(self._critic.module.net, parameters["module", "net"], rows)
         shape = [len(values), *data.batch_size]
-        return tensordict_of({self._critic.out_keys[0]: values.view(*shape, -1)}, shape)
+        values = values.view(*shape, values.shape[-1])  # in no rows there is no -1 to be found
+        return tensordict_of({self._critic.out_keys[0]: values}, shape)
 
 
 def _forward(net: nn.Sequential, parameters: Any, rows: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.modules.distributions.utils import rsample_and_log_prob
@@ -83,6 +85,21 @@ class InParts:
     @_cache_values  # until the parameters are moved to another device
     def _detached_critics(self: Any) -> TensorDictBase:
         return self.qvalue_network_params.detach()
+
+
+def target_where_it_goes_on(loss: Any, data: Any, value_of: Callable[[Any], Tensor]) -> Tensor:
+    """The value estimator's target ``[...]`` of a batch ``[...]``, of SAC's losses in TorchRL.
+
+    ``value_of`` is asked of no state after a termination: of ``[n]`` others it returns ``[n]``.
+    """
+    data = data.clone(False)
+    following = data["next"]
+    going_on = ~following[loss.tensor_keys.terminated].squeeze(-1)
+    next_value = torch.zeros_like(following[loss.tensor_keys.reward])
+    with torch.no_grad():
+        next_value[going_on] = value_of(following[going_on]).unsqueeze(-1)
+        data.set(("next", loss.value_estimator.tensor_keys.value), next_value)
+        return loss.value_estimator.value_estimate(data).squeeze(-1)
 
 
 def drawn(actor: Any, data: TensorDictBase) -> tuple[Tensor, Tensor]:

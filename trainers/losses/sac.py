@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs.utils import set_exploration_type
 from torchrl.objectives import SACLoss
 from torchrl.objectives.utils import distance_loss
 
-from trainers.losses.parts import drawn
+from trainers.losses.parts import drawn, target_where_it_goes_on
 
 
 class CriticwiseSACLoss(SACLoss):
@@ -45,19 +44,14 @@ class CriticwiseSACLoss(SACLoss):
     def _compute_target_v2(self, tensordict: TensorDictBase) -> Tensor:
         if not self.skip_done_states:
             return super()._compute_target_v2(tensordict)
-        data: Any = tensordict.clone(False)
-        following = data["next"]
-        going_on = ~following[self.tensor_keys.terminated].squeeze(-1)
-        next_value = torch.zeros_like(following[self.tensor_keys.reward])
-        with torch.no_grad():
-            states = following[going_on]
-            action, log_prob = drawn(self.actor_network, states)
-            states.set(self.tensor_keys.action, action)
-            targets = self.target_qvalue_network_params
-            values = self._values(self._vmap_qnetworkN0, states, targets)
-            next_value[going_on] = (values.amin(0) - self._alpha * log_prob).unsqueeze(-1)
-            data.set(("next", self.value_estimator.tensor_keys.value), next_value)
-            return self.value_estimator.value_estimate(data).squeeze(-1)
+        return target_where_it_goes_on(self, tensordict, self._next_value)
+
+    def _next_value(self, states: TensorDictBase) -> Tensor:
+        action, log_prob = drawn(self.actor_network, states)
+        states.set(self.tensor_keys.action, action)
+        targets = self.target_qvalue_network_params
+        values = self._values(self._vmap_qnetworkN0, states, targets)
+        return values.amin(0) - self._alpha * log_prob
 
     def qvalue_v1_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Every critic on its own part of the batch, against a target from the state's value."""

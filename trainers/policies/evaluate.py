@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from trainers.policies.episodes import Episodes
 
 FINE, FAILED, WRONG_INPUT = 0, 1, 2
-WITHOUT_SAMPLES = ("c51", "ddpg", "dqn", "td3")  # what they explore by is no part of the policy
 
 HELP = """\
 evaluate.py run_dir=RUN [key=value ...]
@@ -61,9 +60,9 @@ def main(argv: Sequence[str]) -> int:
 def _run(config: EvaluateConfig) -> int:
     # Numpy multiplies matrices that are too small for more than one thread.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    algo = check_run(Path(config.run_dir), config.which, config.plugins).algo.name
-    if not config.deterministic and algo in WITHOUT_SAMPLES:
-        hint = f"the policy of {algo} has one action for an observation, and no others to sample"
+    algo = check_run(Path(config.run_dir), config.which, config.plugins).algo
+    if not config.deterministic and not algo.policy_draws:
+        hint = f"the policy of {algo.name} has one action for an observation, none to sample"
         raise ConfigError("deterministic", False, "true", hint)
     config.check_installed()
     results, video = _outputs(config)

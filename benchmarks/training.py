@@ -29,6 +29,11 @@ PACKAGES = ("torch", "torchrl", "tensordict", "gymnasium", "mujoco", "numpy")
 FINISHED, STOPPED = 0, 75
 SIGNALLED = 128  # and the number of the signal
 POLL_S = 0.2
+# What a session has to say.
+SESSION = {
+    **{"from_frame": int, "commit": str, "cpu": str, "cores": int, "at_once": int},
+    "versions": dict,
+}
 
 
 @dataclass
@@ -138,11 +143,18 @@ def log_of(job: Job) -> Path:
 
 
 def sessions(job: Job) -> list[dict[str, Any]]:
-    """The processes that a run was trained in, in their order."""
+    """The processes that a run was trained in, in their order; what is no session is left out."""
     try:
-        return json.loads(sessions_file(job).read_text())
-    except (OSError, ValueError):
+        noted = json.loads(sessions_file(job).read_text())
+    except (OSError, ValueError, RecursionError):
         return []
+    return [each for each in noted if _is_session(each)] if isinstance(noted, list) else []
+
+
+def _is_session(noted: Any) -> bool:
+    return isinstance(noted, dict) and all(
+        isinstance(noted.get(key), kind) for key, kind in SESSION.items()
+    )
 
 
 def _pass_on(child: _Child, asked: int) -> None:

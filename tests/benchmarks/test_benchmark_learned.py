@@ -171,6 +171,14 @@ def test_seeds_that_have_their_origin_in_common_share_a_line(results: Results) -
     assert f"\nSeeds 100, 101: commit abc1234, {SAID}.\n" in results.page()
 
 
+def test_an_origin_that_is_broken_is_not_known(results: Results) -> None:
+    results.trained("ppo-CartPole-100k", 100, range(10), [{}, ABOUT | {"versions": 3}])
+    results.trained("ppo-CartPole-100k", 101, range(10))
+    place = results.out / "results" / "ppo-CartPole-100k"
+    (place / "seed101.json").write_text("[{}]")
+    assert "\nSeeds 100, 101: not known.\n" in results.page()
+
+
 def test_a_run_of_other_settings_does_not_count(results: Results) -> None:
     job = results.trained("sac-HalfCheetah-100k", 100, [7000] * 10)
     path = results.out / "results" / "sac-HalfCheetah-100k" / "seed100" / "config.yaml"

@@ -158,7 +158,7 @@ def test_sessions_are_noted_beside_the_run(jobs: list[Job]) -> None:
     job.run_dir.parent.mkdir(parents=True)
 
     def noted(commit: str) -> list[Any]:
-        training._note(job, {"commit": commit})
+        training._note(job, training.surroundings(1) | {"commit": commit})
         written = json.loads(Path("runs/ppo-CartPole-1k/seed100.json").read_text())
         assert training.sessions(job) == written
         return [(each["commit"], each["from_frame"]) for each in written]
@@ -172,6 +172,17 @@ def test_sessions_are_noted_beside_the_run(jobs: list[Job]) -> None:
     (job.run_dir / "config.yaml").unlink()
     (job.run_dir / "metrics.jsonl").unlink()
     assert noted("e") == [("e", 0)]  # the run was taken away
+
+
+@pytest.mark.parametrize("noted", ['{"a": 1}', '[{"a": 1}]', "[1, []]", "[{}]", "3", "[" * 9999])
+def test_what_is_no_session_is_left_out(jobs: list[Job], noted: str) -> None:
+    job = jobs[0]
+    make_run(job.run_dir, [1.0], every=100, total_frames=1000)
+    training.sessions_file(job).write_text(noted)
+    assert training.sessions(job) == []
+    training._note(job, training.surroundings(2))
+    (session,) = training.sessions(job)
+    assert (session["from_frame"], session["at_once"]) == (100, 2)
 
 
 def test_what_a_run_depends_on_is_noted() -> None:

@@ -15,10 +15,11 @@ from benchmarks.learning import Job, Planned
 from benchmarks.report import markdown
 from benchmarks.training import sessions, sessions_file
 from trainers.config.run_dir import CONFIG_FILE
+from trainers.disk import write_whole
 from trainers.reporting.anchors import Anchor, anchors
 from trainers.reporting.figures import short
 from trainers.reporting.page import duration, number
-from trainers.reporting.report import make_report, write_whole
+from trainers.reporting.report import make_report
 from trainers.reporting.runs import METRICS_FILE, RETURN, Run, read_lines
 
 PAGE, FOLDER, NOTES = "results.md", "results", "notes.md"

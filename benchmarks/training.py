@@ -21,8 +21,8 @@ from benchmarks.learning import Job
 from benchmarks.machine import ROOT, commit, cpu
 from trainers import processes
 from trainers.config.run_dir import CONFIG_FILE
+from trainers.disk import write_whole
 from trainers.reporting.page import duration, number
-from trainers.reporting.report import write_whole
 from trainers.signals import SAME_SIGNAL_SECONDS
 
 PACKAGES = ("torch", "torchrl", "tensordict", "gymnasium", "mujoco", "numpy")

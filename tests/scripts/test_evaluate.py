@@ -364,6 +364,22 @@ def test_values_that_are_not_finite(copy: Path, capsys: Capture) -> None:
     assert re.match("evaluate.py: .* not finite in step 2 of an evaluation", complaint)
 
 
+def test_a_full_disk_is_a_line_behind_the_table(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = sorted(copy.rglob("*"))
+    monkeypatch.setattr(Path, "replace", fail)
+    assert main([f"run_dir={copy}", "episodes=2"]) == 1
+    said, complaint = capsys.readouterr()
+    assert said.count("\n") == 7
+    path = copy / "evaluation-best.json"
+    assert complaint == f"evaluate.py: {path}: No space left on device\n"
+    assert sorted(copy.rglob("*")) == before
+
+
 # ------------------------------------------------------------------ the script
 
 
@@ -387,6 +403,21 @@ def test_the_script_evaluates(copy: Path) -> None:
     process = script(f"run_dir={copy}", "episodes=2")
     assert (process.returncode, process.stderr) == (0, "torch\n")
     assert process.stdout.splitlines()[-1] == f"results in {copy / 'evaluation-best.json'}"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(copy: Path) -> None:
+    reading, written_to = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [sys.executable, SCRIPT, f"run_dir={copy}", "episodes=2"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=written_to,
+        stderr=subprocess.PIPE,
+        timeout=120,
+    )
+    os.close(written_to)
+    assert (process.returncode, process.stderr) == (1, b"")
+    assert (copy / "evaluation-best.json").is_file()
 
 
 def test_the_script_answers_wrong_input_without_torch(sac: Path) -> None:

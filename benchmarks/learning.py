@@ -116,8 +116,7 @@ def read_list(path: Path) -> list[Planned]:
         for place, entry in enumerate(entries, 1):
             try:
                 row = Row.from_dict(entry)
-                overrides = composer.parse(row.arguments)
-                (arguments,) = composer.jobs(overrides, multirun=False)
+                arguments = composer.single(composer.parse(row.arguments))
                 config = TrainConfig.from_dict(plain(composer.compose(arguments)))
                 if row.name in planned:
                     raise ConfigError("row", row.name, "a name that no row before it has")

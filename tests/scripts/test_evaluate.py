@@ -222,6 +222,16 @@ def test_a_checkpoint_is_found_from_within(sac: Path, monkeypatch: pytest.Monkey
     assert main(["run_dir=.", f"out={out}"]) == 0
 
 
+def test_results_have_its_name_from_within(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy / "best")
+    assert main(["run_dir=.", "episodes=1"]) == 0
+    (copy / "evaluation-best.json").unlink()
+    (copy / "best" / "below").mkdir()
+    monkeypatch.chdir(copy / "best" / "below")
+    assert main(["run_dir=..", "episodes=1"]) == 0
+    assert (copy / "evaluation-best.json").is_file()
+
+
 def test_results_of_a_checkpoint_go_beside_the_configuration(copy: Path) -> None:
     assert main([f"run_dir={copy / 'best'}"]) == 0
     assert (copy / "evaluation-best.json").is_file()
@@ -282,6 +292,7 @@ def refused(arguments: list[str], expected: str, capsys: Capture) -> None:
     [
         ([], "run_dir: got null, expected a value"),
         (["run_dir=nowhere"], 'run_dir: got "nowhere", .*; there is no such directory'),
+        (["run_dir=taken"], 'run_dir: got "taken", .*; there is a file'),
         (["run_dir=."], r'run_dir: got ".", expected a run directory .*; it has no config.yaml'),
         (["run_dir=RUN", "episodes=0"], "episodes: got 0, expected a whole number at least 1"),
         (["run_dir=RUN", "episodes=1.5"], "episodes: got 1.5, expected a whole number"),
@@ -290,7 +301,7 @@ def refused(arguments: list[str], expected: str, capsys: Capture) -> None:
         (["run_dir=RUN", "episode=3"], r"episode: got 3, .*did you mean episodes\?"),
         (["run_dir=RUN", "output=a.json"], r"output: got \"a.json\", .*did you mean out\?"),
         (["run_dir=RUN", "eval.seed=3"], r"eval.seed: got 3, expected a key: run_dir, which"),
-        (["run_dir=RUN", "seed=1,2"], 'seed: got "1,2", expected a single value'),
+        (["run_dir=RUN", "seed=1,2"], 'seed: got "1,2", expected a single value$'),
         (["run_dir=RUN", "video"], 'command line: got "video", expected key=value'),
         (["run_dir=RUN", "video=maybe"], 'video: got "maybe", expected true or false'),
         (["run_dir=RUN", "plugins=[no_such_module]"], 'plugins: got "no_such_module"'),

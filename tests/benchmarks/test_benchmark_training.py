@@ -93,6 +93,29 @@ def test_a_failure_is_said_and_the_others_go_on(jobs: list[Job], monkeypatch: Pa
     ]
 
 
+def test_a_run_that_cannot_begin_is_a_failure(jobs: list[Job], monkeypatch: Patch) -> None:
+    runs(monkeypatch, "")
+    training.log_of(jobs[0]).mkdir(parents=True)
+    said: list[str] = []
+    outcome = training.train(jobs[:2], 1, said.append)
+    assert outcome == training.Outcome(failed=1, stopped=False)
+    assert said[0].startswith("ppo-CartPole-1k seed 100: FAILED: [Errno 21] Is a directory: 'runs/")
+    assert said[1:] == [f"ppo-CartPole-1k seed 101: {how}" for how in ("started", "finished")]
+
+
+def test_after_an_error_no_run_is_left(jobs: list[Job], monkeypatch: Patch) -> None:
+    slow = STOPS.replace("    code =", "    time.sleep(1); open('over', 'w'); code =")
+    runs(monkeypatch, slow, "75")
+
+    def say(text: str) -> None:
+        wait_for(Path("ready"))
+        raise ValueError("said too much")
+
+    with pytest.raises(ValueError, match="said too much"):
+        training.train(jobs, 1, say)
+    assert Path("over").exists()
+
+
 def test_a_signal_stops_all_and_starts_none(jobs: list[Job], monkeypatch: Patch) -> None:
     runs(monkeypatch, STOPS, "75")
     before = signal.getsignal(signal.SIGINT)

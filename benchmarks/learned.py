@@ -15,11 +15,12 @@ from benchmarks.learning import Job, Planned
 from benchmarks.report import markdown
 from benchmarks.training import sessions, sessions_file
 from trainers.config.run_dir import CONFIG_FILE
+from trainers.disk import write_whole
 from trainers.reporting.anchors import Anchor, anchors
 from trainers.reporting.figures import short
 from trainers.reporting.page import duration, number
-from trainers.reporting.report import make_report, write_whole
-from trainers.reporting.runs import METRICS_FILE, RETURN, Run, read_lines
+from trainers.reporting.report import make_report
+from trainers.reporting.runs import METRICS_FILE, RETURN, NothingToReport, Run, read, read_lines
 
 PAGE, FOLDER, NOTES = "results.md", "results", "notes.md"
 CLOCK = ("frames", "updates", "seconds")
@@ -53,6 +54,7 @@ class Result:
     jobs: Sequence[Job]  # where it is kept, by seed
     runs: Mapping[int, Run]  # by seed: those that its command makes
     others: Mapping[int, Sequence[str]]  # seeds trained with other settings, and which
+    broken: Mapping[int, str]  # seeds of which something is kept that cannot be read, and why
 
     @property
     def finished(self) -> list[Run]:
@@ -108,13 +110,27 @@ def keep(job: Job, place: Path) -> None:
 def result(planned: Planned, place: Path) -> Result:
     """What is kept of a row in ``place``."""
     jobs = [Job(planned, seed, place) for seed in planned.row.seed_numbers]
-    found = {job.seed: run for job in jobs if (run := job.run()) and not isnan(run.score())}
+    found: dict[int, Run] = {}
+    broken: dict[int, str] = {}
+    for job in jobs:
+        if not job.run_dir.exists():
+            continue
+        try:
+            run = read(job.run_dir)
+        except NothingToReport as error:
+            broken[job.seed] = str(error)
+            continue
+        if isnan(run.score()):
+            broken[job.seed] = f"no line of {METRICS_FILE} has an evaluation"
+        else:
+            found[job.seed] = run
     differ = {seed: planned.differences(run) for seed, run in found.items()}
     return Result(
         planned,
         jobs,
         runs={seed: run for seed, run in found.items() if not differ[seed]},
         others={seed: keys for seed, keys in differ.items() if keys},
+        broken=broken,
     )
 
 
@@ -200,9 +216,9 @@ def section(each: Result) -> str:
         f"## {row.name}",
         f"```sh\npython scripts/train.py {arguments} seed={seeds[0]}{more}\n```",
     ]
-    if not each.runs:
+    if not each.runs and not each.broken:
         parts.append("Not trained yet.")
-    else:
+    elif each.runs:
         parts.append(f"![{each.title}: evaluation return over frames]({FOLDER}/{row.name}.png)")
         head = ("seed", "last three evaluations", "at frames", "mean", "wall clock")
         parts.append(markdown(head, [_single(run) for run in each.runs.values()]))
@@ -211,6 +227,9 @@ def section(each: Result) -> str:
         f"Seed {seed} does not count: it was trained with other settings than the command's "
         f"({', '.join(keys)})."
         for seed, keys in each.others.items()
+    ]
+    parts += [
+        f"Seed {seed}: what is kept cannot be read: {why}." for seed, why in each.broken.items()
     ]
     return "\n\n".join(parts)
 

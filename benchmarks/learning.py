@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.machine import ROOT
+from trainers.commands import as_value
 from trainers.config import ConfigError, TrainConfig
 from trainers.config.composer import composing, plain
 from trainers.config.errors import did_you_mean
@@ -86,7 +87,7 @@ class Job:
     @property
     def command(self) -> list[str]:
         """Starts the run, or goes on with it."""
-        own = [f"seed={self.seed}", f"run_dir={self.run_dir}", "resume=auto"]
+        own = [f"seed={self.seed}", f"run_dir={as_value(self.run_dir)}", "resume=auto"]
         return [sys.executable, str(TRAIN), *self.planned.row.arguments, *own]
 
     def run(self) -> Run | None:
@@ -115,8 +116,7 @@ def read_list(path: Path) -> list[Planned]:
         for place, entry in enumerate(entries, 1):
             try:
                 row = Row.from_dict(entry)
-                overrides = composer.parse(row.arguments)
-                (arguments,) = composer.jobs(overrides, multirun=False)
+                arguments = composer.single(composer.parse(row.arguments))
                 config = TrainConfig.from_dict(plain(composer.compose(arguments)))
                 if row.name in planned:
                     raise ConfigError("row", row.name, "a name that no row before it has")

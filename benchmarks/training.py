@@ -21,14 +21,19 @@ from benchmarks.learning import Job
 from benchmarks.machine import ROOT, commit, cpu
 from trainers import processes
 from trainers.config.run_dir import CONFIG_FILE
+from trainers.disk import write_whole
 from trainers.reporting.page import duration, number
-from trainers.reporting.report import write_whole
 from trainers.signals import SAME_SIGNAL_SECONDS
 
 PACKAGES = ("torch", "torchrl", "tensordict", "gymnasium", "mujoco", "numpy")
 FINISHED, STOPPED = 0, 75
 SIGNALLED = 128  # and the number of the signal
 POLL_S = 0.2
+# What a session has to say.
+SESSION = {
+    **{"from_frame": int, "commit": str, "cpu": str, "cores": int, "at_once": int},
+    "versions": dict,
+}
 
 
 @dataclass
@@ -61,7 +66,7 @@ def train(
     jobs: Sequence[Job],
     at_once: int,
     say: Callable[[str], None],
-    ended: Callable[[Job], None] = lambda job: None,
+    ended: Callable[[Job], object] = lambda job: None,
 ) -> Outcome:
     """Train all of them, so many at a time; a signal stops them with a checkpoint.
 
@@ -69,7 +74,8 @@ def train(
         jobs: in their order; those that are finished already are passed over.
         at_once: how many.
         say: is told what happens.
-        ended: called with each that has come to an end, whatever end.
+        ended: called with each that has come to an end, whatever end; what it raises stops all,
+            with checkpoints.
     """
     waiting = deque(job for job in jobs if _to_do(job))
     children: list[_Child] = []
@@ -79,7 +85,13 @@ def train(
             while children or (waiting and not asked):
                 while waiting and len(children) < at_once and not asked:
                     job = waiting.popleft()
-                    children.append(_Child(job, _start(job, at_once)))
+                    try:
+                        process = _start(job, at_once)
+                    except OSError as error:  # a full disk, perhaps: the others go on
+                        ends.append(f"FAILED: {error}")
+                        say(f"{job.title}: {ends[-1]}")
+                        continue
+                    children.append(_Child(job, process))
                     say(f"{job.title}: started")
                 for child in children:
                     _pass_on(child, len(asked))
@@ -90,8 +102,11 @@ def train(
                     ended(child.job)
                 time.sleep(POLL_S)
         finally:  # only after an error: there are none left otherwise
-            for child in children:
-                child.process.terminate()
+            asked.append(time.monotonic())  # as after a signal
+            while any(child.process.poll() is None for child in children):  # it holds its run
+                for child in children:
+                    _pass_on(child, len(asked))
+                time.sleep(POLL_S)
     failed = sum(each.startswith("FAILED") for each in ends)
     return Outcome(failed, "stopped" in ends or bool(waiting))
 
@@ -138,11 +153,18 @@ def log_of(job: Job) -> Path:
 
 
 def sessions(job: Job) -> list[dict[str, Any]]:
-    """The processes that a run was trained in, in their order."""
+    """The processes that a run was trained in, in their order; what is no session is left out."""
     try:
-        return json.loads(sessions_file(job).read_text())
-    except (OSError, ValueError):
+        noted = json.loads(sessions_file(job).read_text())
+    except (OSError, ValueError, RecursionError):
         return []
+    return [each for each in noted if _is_session(each)] if isinstance(noted, list) else []
+
+
+def _is_session(noted: Any) -> bool:
+    return isinstance(noted, dict) and all(
+        isinstance(noted.get(key), kind) for key, kind in SESSION.items()
+    )
 
 
 def _pass_on(child: _Child, asked: int) -> None:

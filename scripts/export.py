@@ -18,6 +18,7 @@ from pathlib import Path
 from trainers.config import ConfigError
 from trainers.config.arguments import from_arguments
 from trainers.config.export import ExportConfig, ExportError
+from trainers.disk import WriteError
 from trainers.policies.policies import check_run, load_policy, locate_run
 from trainers.saving.staging import staged
 
@@ -25,13 +26,13 @@ FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def main(argv: list[str]) -> int:
-    """The exit code: 0 written and checked, 2 wrong input, 1 it acts differently, 130 Ctrl-C."""
+    """The exit code: 0 written and checked, 2 wrong input, 1 anything else, 130 Ctrl-C."""
     if {"-h", "--help"} & set(argv):
         print(__doc__)
         return 0
     try:
         return run(from_arguments(ExportConfig, argv))
-    except (ConfigError, ExportError) as error:
+    except (ConfigError, ExportError, WriteError) as error:
         print(f"export.py: {error}", file=sys.stderr)
         return WRONG_INPUT if isinstance(error, ConfigError) else FAILED
     except KeyboardInterrupt:
@@ -43,12 +44,15 @@ def run(config: ExportConfig) -> int:
     config.check_installed()
     run_dir, out = Path(config.run_dir), _directory(config)
     check_run(run_dir, config.which, config.plugins)
-    with staged(out) as directory:
-        from trainers.policies.export import export
+    try:
+        with staged(out) as directory:
+            from trainers.policies.export import export
 
-        loaded = load_policy(run_dir, config.which, config.plugins)
-        with closing(loaded.envs):
-            document = export(loaded, config.format, directory)
+            loaded = load_policy(run_dir, config.which, config.plugins)
+            with closing(loaded.envs):
+                document = export(loaded, config.format, directory)
+    except WriteError as error:  # the staged file that it names is gone
+        raise WriteError(error.errno, error.strerror, str(out)) from error
     number, difference = document["check"].values()
     print(f"written: {out / document['file']}, described in {out / 'policy.json'}")
     print(f"policy:  {loaded.source}, after {loaded.frames} frames of {loaded.config.env.id}")

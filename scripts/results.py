@@ -2,7 +2,8 @@
 
 Ctrl-C stops all runs with a checkpoint and writes the page from what is there; the same command
 goes on. Runs are in `runs/results/`: `python scripts/report.py runs/results` shows them.
-Exit codes: 0 all is trained, 75 stopped by a signal, 2 wrong input, 1 a run failed.
+Exit codes: 0 all is trained, 75 stopped by a signal, 2 wrong input, 1 a run failed or
+could not be kept.
 """
 
 from __future__ import annotations
@@ -87,13 +88,12 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         code = FINISHED if arguments.page else _trained(jobs(chosen), arguments.jobs, place)
-        for job in jobs(rows):
-            keep(job, place)
+        kept = [_kept(job, place) for job in jobs(rows)]
         print(write_page(rows, arguments.out))
     except OSError as error:
-        print(f"results.py: {error}", file=sys.stderr)
+        _say(f"results.py: {error}")
         return FAILED
-    return code
+    return code if all(kept) else FAILED
 
 
 def _trained(jobs: Sequence[Job], at_once: int, place: Path) -> int:
@@ -107,10 +107,20 @@ def _trained(jobs: Sequence[Job], at_once: int, place: Path) -> int:
             )
         else:
             ready.append(job)
-    outcome = train(ready, at_once, _say, ended=lambda job: keep(job, place))
+    outcome = train(ready, at_once, _say, ended=lambda job: _kept(job, place))
     if outcome.failed or len(ready) < len(jobs):
         return FAILED
     return STOPPED if outcome.stopped else FINISHED
+
+
+def _kept(job: Job, place: Path) -> bool:
+    """Keep what is needed of a run; if that fails, say why: it is tried once more at the end."""
+    try:
+        keep(job, place)
+    except OSError as error:
+        _say(f"{job.title}: NOT KEPT: {error}")
+        return False
+    return True
 
 
 def _other_settings(job: Job) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_evaluations_are_kept_and_make_the_same_run(results: Results) -> None:
 
 def test_a_run_without_an_evaluation_is_not_kept(results: Results) -> None:
     job = results.trained("sac-HalfCheetah-100k", 100, [1.0])
-    (results.out / "results" / "sac-HalfCheetah-100k" / "seed100" / "metrics.jsonl").unlink()
+    shutil.rmtree(results.out / "results" / "sac-HalfCheetah-100k" / "seed100")
     (job.run_dir / "metrics.jsonl").write_text('{"frames": 10, "updates": 0, "seconds": 1.0}\n')
     keep(job, results.out / "results")
     assert job.run() is not None
@@ -185,6 +186,36 @@ def test_seeds_that_have_their_origin_in_common_share_a_line(results: Results) -
         twice = [ABOUT, ABOUT | {"from_frame": 7, "date": "later"}]
         results.trained("ppo-CartPole-100k", seed, range(10), twice)
     assert f"\nSeeds 100, 101: commit abc1234, {SAID}.\n" in results.page()
+
+
+def test_an_origin_that_is_broken_is_not_known(results: Results) -> None:
+    results.trained("ppo-CartPole-100k", 100, range(10), [{}, ABOUT | {"versions": 3}])
+    results.trained("ppo-CartPole-100k", 101, range(10))
+    place = results.out / "results" / "ppo-CartPole-100k"
+    (place / "seed101.json").write_text("[{}]")
+    assert "\nSeeds 100, 101: not known.\n" in results.page()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        ("metrics.jsonl", "", "metrics.jsonl holds no line yet."),
+        ("metrics.jsonl", '{"frames": 10}', "no line of metrics.jsonl has an evaluation."),
+        ("config.yaml", "a: [", "config.yaml is broken: while parsing"),
+    ],
+)
+def test_what_is_kept_and_cannot_be_read_is_said(
+    results: Results, file: str, text: str, why: str
+) -> None:
+    name = "ppo-CartPole-100k"
+    results.trained(name, 101, range(10))
+    (results.out / "results" / name / "seed101" / file).write_text(text)
+    section = results.page().partition(f"## {name}\n")[2].partition("\n## ")[0]
+    assert f"\n\nSeed 101: what is kept cannot be read: {why}" in section
+    assert "Not trained yet." not in section
+    results.trained(name, 100, range(10))
+    assert f"\n\nSeed 101: what is kept cannot be read: {why}" in results.page()
+    assert results.line(name)[2] == "1 of 2"
 
 
 def test_a_run_of_other_settings_does_not_count(results: Results) -> None:

@@ -11,6 +11,7 @@ from support.made_up_runs import make_run
 from benchmarks.learning import Job, Planned, picked, read_list
 from benchmarks.machine import ROOT, commit, cpu
 from trainers.config import ConfigError, save_config
+from trainers.config.composer import composing
 
 LIST = ROOT / "benchmarks" / "learning.yaml"
 PENDULUM = "- {algo: sac, env: Pendulum, frames: 20_000, seeds: 3, more: eval.episodes=100}\n"
@@ -63,6 +64,15 @@ def test_a_line_becomes_commands(tmp_path: Path) -> None:
         *("threads=1", "device=cpu", "report.interval_s=0"),
         *("seed=101", "run_dir=runs/sac-Pendulum-20k/seed101", "resume=auto"),
     ]
+
+
+@pytest.mark.parametrize("runs", ["ünï", "a,b", "it's here"])
+def test_the_place_of_a_run_is_read_as_it_is(tmp_path: Path, runs: str) -> None:
+    (planned,) = rows(tmp_path)
+    job = Job(planned, 101, Path(runs))
+    with composing() as composer:
+        read = {each.key_or_group: each.value() for each in composer.parse(job.command[2:])}
+    assert read["run_dir"] == f"{runs}/sac-Pendulum-20k/seed101"
 
 
 def test_a_run_that_another_command_made_is_known(tmp_path: Path) -> None:

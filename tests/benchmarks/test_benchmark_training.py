@@ -93,6 +93,29 @@ def test_a_failure_is_said_and_the_others_go_on(jobs: list[Job], monkeypatch: Pa
     ]
 
 
+def test_a_run_that_cannot_begin_is_a_failure(jobs: list[Job], monkeypatch: Patch) -> None:
+    runs(monkeypatch, "")
+    training.log_of(jobs[0]).mkdir(parents=True)
+    said: list[str] = []
+    outcome = training.train(jobs[:2], 1, said.append)
+    assert outcome == training.Outcome(failed=1, stopped=False)
+    assert said[0].startswith("ppo-CartPole-1k seed 100: FAILED: [Errno 21] Is a directory: 'runs/")
+    assert said[1:] == [f"ppo-CartPole-1k seed 101: {how}" for how in ("started", "finished")]
+
+
+def test_after_an_error_no_run_is_left(jobs: list[Job], monkeypatch: Patch) -> None:
+    slow = STOPS.replace("    code =", "    time.sleep(1); open('over', 'w'); code =")
+    runs(monkeypatch, slow, "75")
+
+    def say(text: str) -> None:
+        wait_for(Path("ready"))
+        raise ValueError("said too much")
+
+    with pytest.raises(ValueError, match="said too much"):
+        training.train(jobs, 1, say)
+    assert Path("over").exists()
+
+
 def test_a_signal_stops_all_and_starts_none(jobs: list[Job], monkeypatch: Patch) -> None:
     runs(monkeypatch, STOPS, "75")
     before = signal.getsignal(signal.SIGINT)
@@ -158,7 +181,7 @@ def test_sessions_are_noted_beside_the_run(jobs: list[Job]) -> None:
     job.run_dir.parent.mkdir(parents=True)
 
     def noted(commit: str) -> list[Any]:
-        training._note(job, {"commit": commit})
+        training._note(job, training.surroundings(1) | {"commit": commit})
         written = json.loads(Path("runs/ppo-CartPole-1k/seed100.json").read_text())
         assert training.sessions(job) == written
         return [(each["commit"], each["from_frame"]) for each in written]
@@ -172,6 +195,17 @@ def test_sessions_are_noted_beside_the_run(jobs: list[Job]) -> None:
     (job.run_dir / "config.yaml").unlink()
     (job.run_dir / "metrics.jsonl").unlink()
     assert noted("e") == [("e", 0)]  # the run was taken away
+
+
+@pytest.mark.parametrize("noted", ['{"a": 1}', '[{"a": 1}]', "[1, []]", "[{}]", "3", "[" * 9999])
+def test_what_is_no_session_is_left_out(jobs: list[Job], noted: str) -> None:
+    job = jobs[0]
+    make_run(job.run_dir, [1.0], every=100, total_frames=1000)
+    training.sessions_file(job).write_text(noted)
+    assert training.sessions(job) == []
+    training._note(job, training.surroundings(2))
+    (session,) = training.sessions(job)
+    assert (session["from_frame"], session["at_once"]) == (100, 2)
 
 
 def test_what_a_run_depends_on_is_noted() -> None:

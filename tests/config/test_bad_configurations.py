@@ -204,6 +204,7 @@ eval.episodes=0                        | eval.episodes          | at least 1
 eval.intervall=5                       | eval.intervall         | did you mean eval.interval?
 checkpoint.keep=0                      | checkpoint.keep        | at least 1
 resume=nosuch                          | resume: got "nosuch"   | no such directory
+resume=file                            | resume: got "file"     | there is a file
 resume=auto                            | resume: got "auto"     | run_dir=DIR
 resume=.                               | resume: got "."        | has no config.yaml
 run_dir=taken                          | run_dir: got "taken"   | resume=taken

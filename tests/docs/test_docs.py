@@ -92,7 +92,8 @@ def check_training(arguments: list[str]) -> None:
     """As the preflight does, but for directories that are not there."""
     with composing() as composer:
         overrides = composer.parse([each for each in arguments if not each.startswith("--")])
-        for job in composer.jobs(overrides, "--multirun" in arguments):
+        sweep = "--multirun" in arguments
+        for job in composer.jobs(overrides) if sweep else [composer.single(overrides)]:
             TrainConfig.from_dict(plain(composer.compose(job)))
 
 

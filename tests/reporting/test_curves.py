@@ -10,10 +10,11 @@ import pytest
 from support.made_up_runs import line, make_run, write_lines
 
 from trainers.reporting.curves import MOST_POINTS, Curve, curve
+from trainers.reporting.figures import _count
 from trainers.reporting.groups import grouped
 from trainers.reporting.runs import RETURN, read
 
-Evaluations = list[tuple[int, float]]
+Evaluations = list[tuple[int, float]] | list[tuple[int, None]]
 
 
 def curve_of(folder: Path, *runs: Evaluations, clock: Any = "frames", total: int = 4000) -> Curve:
@@ -79,6 +80,20 @@ def test_unfinished_runs_stand_aside(tmp_path: Path) -> None:
     assert len(found.runs) == 1
     ((frames, values),) = found.aside
     assert (frames.tolist(), values.tolist()) == ([1000, 2000], [500, 500])
+
+
+def test_a_run_that_was_never_measured_is_nowhere(tmp_path: Path) -> None:
+    found = curve_of(tmp_path, [(1000, 0.0), (4000, 30.0)], [(1000, None), (2000, None)])
+    assert (len(found.runs), len(found.aside)) == (1, 0)
+    assert _count(found) == "1 seed"
+
+
+def test_the_legend_counts_those_that_are_shown(tmp_path: Path) -> None:
+    finished, late = [(1000, 0.0), (4000, 30.0)], [(1000, 500.0)]
+    assert _count(curve_of(tmp_path / "a", finished, finished)) == "2 seeds"
+    assert _count(curve_of(tmp_path / "b", late, late, total=9000)) == "2 seeds"
+    some = curve_of(tmp_path / "c", finished, finished, late)
+    assert _count(some) == "2 finished, 1 unfinished"
 
 
 def test_a_run_alone_has_no_interval(tmp_path: Path) -> None:

@@ -223,6 +223,16 @@ def test_a_checkpoint_is_found_from_within(sac: Path, monkeypatch: pytest.Monkey
     assert main(["run_dir=.", f"out={out}"]) == 0
 
 
+def test_results_have_its_name_from_within(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy / "best")
+    assert main(["run_dir=.", "episodes=1"]) == 0
+    (copy / "evaluation-best.json").unlink()
+    (copy / "best" / "below").mkdir()
+    monkeypatch.chdir(copy / "best" / "below")
+    assert main(["run_dir=..", "episodes=1"]) == 0
+    assert (copy / "evaluation-best.json").is_file()
+
+
 def test_results_of_a_checkpoint_go_beside_the_configuration(copy: Path) -> None:
     assert main([f"run_dir={copy / 'best'}"]) == 0
     assert (copy / "evaluation-best.json").is_file()
@@ -283,6 +293,7 @@ def refused(arguments: list[str], expected: str, capsys: Capture) -> None:
     [
         ([], "run_dir: got null, expected a value"),
         (["run_dir=nowhere"], 'run_dir: got "nowhere", .*; there is no such directory'),
+        (["run_dir=taken"], 'run_dir: got "taken", .*; there is a file'),
         (["run_dir=."], r'run_dir: got ".", expected a run directory .*; it has no config.yaml'),
         (["run_dir=RUN", "episodes=0"], "episodes: got 0, expected a whole number at least 1"),
         (["run_dir=RUN", "episodes=1.5"], "episodes: got 1.5, expected a whole number"),
@@ -291,7 +302,7 @@ def refused(arguments: list[str], expected: str, capsys: Capture) -> None:
         (["run_dir=RUN", "episode=3"], r"episode: got 3, .*did you mean episodes\?"),
         (["run_dir=RUN", "output=a.json"], r"output: got \"a.json\", .*did you mean out\?"),
         (["run_dir=RUN", "eval.seed=3"], r"eval.seed: got 3, expected a key: run_dir, which"),
-        (["run_dir=RUN", "seed=1,2"], 'seed: got "1,2", expected a single value'),
+        (["run_dir=RUN", "seed=1,2"], 'seed: got "1,2", expected a single value$'),
         (["run_dir=RUN", "video"], 'command line: got "video", expected key=value'),
         (["run_dir=RUN", "video=maybe"], 'video: got "maybe", expected true or false'),
         (["run_dir=RUN", "plugins=[no_such_module]"], 'plugins: got "no_such_module"'),
@@ -365,6 +376,22 @@ def test_values_that_are_not_finite(copy: Path, capsys: Capture) -> None:
     assert re.match("evaluate.py: .* not finite in step 2 of an evaluation", complaint)
 
 
+def test_a_full_disk_is_a_line_behind_the_table(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = sorted(copy.rglob("*"))
+    monkeypatch.setattr(Path, "replace", fail)
+    assert main([f"run_dir={copy}", "episodes=2"]) == 1
+    said, complaint = capsys.readouterr()
+    assert said.count("\n") == 7
+    path = copy / "evaluation-best.json"
+    assert complaint == f"evaluate.py: {path}: No space left on device\n"
+    assert sorted(copy.rglob("*")) == before
+
+
 # ------------------------------------------------------------------ the script
 
 
@@ -388,6 +415,21 @@ def test_the_script_evaluates(copy: Path) -> None:
     process = script(f"run_dir={copy}", "episodes=2")
     assert (process.returncode, process.stderr) == (0, "torch\n")
     assert process.stdout.splitlines()[-1] == f"results in {copy / 'evaluation-best.json'}"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(copy: Path) -> None:
+    reading, written_to = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [sys.executable, SCRIPT, f"run_dir={copy}", "episodes=2"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=written_to,
+        stderr=subprocess.PIPE,
+        timeout=120,
+    )
+    os.close(written_to)
+    assert (process.returncode, process.stderr) == (1, b"")
+    assert (copy / "evaluation-best.json").is_file()
 
 
 def test_the_script_answers_wrong_input_without_torch(sac: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -329,6 +330,21 @@ def test_another_whole_number_is_right_only_where_it_is_as_near(tmp_path: Path) 
     with pytest.raises(ExportError, match="differs from the original by 1"):
         export.compare(loaded, one_is([4, 5], [4, 4]))
     loaded.envs.close()
+
+
+@pytest.mark.parametrize("form", ["torch_export", pytest.param("onnx", marks=needs_onnx)])
+def test_a_full_disk_is_a_line_and_leaves_nothing(
+    form: str, script: Any, run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        code = script.main([f"run_dir={run}", f"format={form}", f"out={tmp_path}/new/out"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 1
+    assert capsys.readouterr() == ("", f"export.py: {tmp_path}/new/out: File too large\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_input_is_named_before_torch_is_loaded(run: Path, tmp_path: Path) -> None:

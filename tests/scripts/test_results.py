@@ -75,6 +75,28 @@ def test_a_list_is_trained_once_and_becomes_a_page(script: Any, capsys: Capture)
     assert "Seed 100 does not count" in Path("docs/results.md").read_text()
 
 
+def test_what_cannot_be_kept_is_said_and_the_others_go_on(
+    script: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    program = property(lambda job: [sys.executable, "-c", ""])
+    monkeypatch.setattr(script.Job, "command", program)
+
+    def full(job: Any, place: Path) -> None:
+        if "160" in job.title:
+            raise OSError(28, "No space left on device", f"{place}/x")
+
+    monkeypatch.setattr(script, "keep", full)
+    assert script.main(["--list", "list.yaml", "--out", "docs", "--jobs", "1"]) == 1
+    out, said = capsys.readouterr()
+    assert out == "docs/results.md\n"
+    first, last = "ppo-Pendulum-160 seed 100", "ppo-Pendulum-1M seed 100"
+    why = f"{first}: NOT KEPT: [Errno 28] No space left on device: 'docs/results/x'"
+    assert said.splitlines() == [
+        *(f"{first}: started", f"{first}: finished", why),
+        *(f"{last}: started", f"{last}: finished", why),
+    ]
+
+
 def test_a_signal_stops_it_with_checkpoints_and_a_page() -> None:
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), "--list", "list.yaml", "--out", "docs", "--only", LAST],

@@ -14,5 +14,5 @@ def from_arguments(section: type[AnySection], argv: list[str]) -> AnySection:
     """The section that the arguments spell out; `ConfigError` names the first that is wrong."""
     with composing() as composer:
         overrides = composer.parse(argv)
-        composer.jobs(overrides, multirun=False)  # refuses a key with several values
+        composer.single(overrides)  # refuses a key with several values
     return section.from_dict({each.key_or_group: each.value() for each in overrides})

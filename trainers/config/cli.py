@@ -81,11 +81,10 @@ def preflight(argv: list[str]) -> Plan:
     with composing(args.config_dir) as composer:
         overrides = composer.parse(args.overrides)
         multirun = args.multirun or "hydra.mode=MULTIRUN" in args.overrides
-        jobs = composer.jobs(overrides, multirun)
         if not multirun:
-            (arguments,) = jobs
-            return _plan(composer, flags, arguments)
-        configs = [_checked(composer.compose(job)) for job in jobs]
+            hint = "--multirun runs one job for each value"
+            return _plan(composer, flags, composer.single(overrides, hint))
+        configs = [_checked(composer.compose(job)) for job in composer.jobs(overrides)]
         _check_sweep(configs)
         swept = [o.key_or_group for o in overrides if o.is_sweep_override()]
         swept = [key for key in swept if key != "seed" and key not in composer.groups]

@@ -54,20 +54,21 @@ class Composer:
             return text
         return "++" + text.lstrip("+")
 
-    def jobs(self, overrides: list[Override], multirun: bool) -> list[list[str]]:
-        """The arguments of every job: one, or in a sweep one for each combination."""
+    def jobs(self, overrides: list[Override]) -> list[list[str]]:
+        """The arguments of every job of a sweep: one for each combination."""
         arguments = [self.argument(override) for override in overrides]
-        if multirun:
-            with _as_config_error(arguments):
-                parsed = self._parser.parse_overrides(arguments)
-                (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-            return jobs
+        with _as_config_error(arguments):
+            parsed = self._parser.parse_overrides(arguments)
+            (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        return jobs
+
+    def single(self, overrides: list[Override], hint: str | None = None) -> list[str]:
+        """The arguments of one job; a key with several values is refused, with this hint."""
         for override in overrides:
             if override.is_sweep_override():
-                hint = "--multirun runs one job for each value"
                 key, value = _key_and_value(override.input_line or "")
                 raise ConfigError(key, value, "a single value", hint)
-        return [arguments]
+        return [self.argument(override) for override in overrides]
 
     def compose(self, arguments: list[str]) -> DictConfig:
         """The configuration of one job, nothing checked but the group choices."""

@@ -38,12 +38,19 @@ def _resumed(source: Path, given: Path | None) -> tuple[Path, Path]:
     in_checkpoints = source.parent.name == "checkpoints"
     run_dir = source.parent.parent if in_checkpoints and not _holds_run(source) else source
     if not source.is_dir() or not _holds_run(run_dir):
-        why = f"it has no {CONFIG_FILE}" if source.is_dir() else "there is no such directory"
-        raise ConfigError("resume", str(source), "a run directory or a checkpoint in it", why)
+        allowed = "a run directory or a checkpoint in it"
+        raise ConfigError("resume", str(source), allowed, why_no_run(source))
     if given and given.resolve() != run_dir.resolve():
         hint = "a run goes on in place: leave run_dir out"
         raise ConfigError("run_dir", str(given), f"the run to resume, {run_dir}", hint)
     return run_dir, source
+
+
+def why_no_run(path: Path) -> str:
+    """What is there instead."""
+    if path.is_dir():
+        return f"it has no {CONFIG_FILE}"
+    return "there is a file" if path.exists() else "there is no such directory"
 
 
 def _holds_run(path: Path) -> bool:

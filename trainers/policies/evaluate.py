@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trainers.config.arguments import from_arguments
 from trainers.config.errors import ConfigError
 from trainers.config.evaluate import EvaluateConfig
+from trainers.disk import WriteError, write_whole, writing
 from trainers.errors import NonFiniteError
 from trainers.policies.policies import LoadedPolicy, check_run, load_policy, locate_run
 
@@ -48,11 +49,16 @@ def main(argv: Sequence[str]) -> int:
         print(HELP, end="")
         return FINE
     try:
-        return _run(from_arguments(EvaluateConfig, list(argv)))
+        code = _run(from_arguments(EvaluateConfig, list(argv)))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads the table has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed at the end
+        return FAILED
     except ConfigError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return WRONG_INPUT
-    except NonFiniteError as error:
+    except (NonFiniteError, WriteError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return FAILED
 
@@ -81,8 +87,10 @@ def _run(config: EvaluateConfig) -> int:
         **_results(episodes),
         "video": None,
     }
-    _print_table(report)
-    _write(results, report)
+    try:
+        _write(results, report)
+    finally:  # the episodes were not played in vain
+        _print_table(report)
     filmed = config.video and _filmed(loaded, episodes, video)  # takes longer than all else
     if filmed:
         _write(results, report | {"video": os.path.relpath(video, results.parent)})
@@ -175,8 +183,6 @@ def _filmed(loaded: LoadedPolicy, episodes: Episodes, path: Path) -> bool:
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.partial")
-    staged.write_text(json.dumps(report, indent=1) + "\n")
-    staged.replace(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, f"{json.dumps(report, indent=1)}\n".encode())

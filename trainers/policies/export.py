@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import logging
 import warnings
@@ -19,6 +20,7 @@ from torch.export import ExportedProgram
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from trainers.config.export import ExportError
+from trainers.disk import write_whole, writing
 from trainers.environments.envs import Envs
 from trainers.networks.acting import NumpyPolicy
 from trainers.networks.actors import ActingPolicy
@@ -136,6 +138,12 @@ def _read_onnx(path: Path) -> Callable[[Array], Array]:
     return lambda observation: session.run(None, {"observation": observation})[0]
 
 
+def _write_torch(program: ExportedProgram, path: Path) -> None:
+    content = io.BytesIO()
+    torch.export.save(program, content)  # given a path, it aborts the process on a full disk
+    path.write_bytes(content.getvalue())
+
+
 def _read_torch(path: Path) -> Callable[[Array], Array]:
     policy = torch.export.load(path).module()  # may unpickle: this process has just written it
     return lambda observation: policy(torch.from_numpy(observation)).numpy()
@@ -161,7 +169,7 @@ import torch  # loading may run code that is in the file: only load what you tru
 policy = torch.export.load("policy.pt2").module()
 observation = torch.zeros((1, {shape}), dtype=torch.{dtype})
 action = policy(observation)""",
-        torch.export.save,
+        _write_torch,
         _read_torch,
     ),
 }
@@ -180,17 +188,20 @@ def export(loaded: LoadedPolicy, kind: str, directory: Path) -> dict[str, Any]:
 
     Raises:
         ExportError: the actions differ by more than rounding explains.
+        WriteError: a file cannot be written.
     """
     form, envs = FORMATS[kind], loaded.envs
     path = directory / form.file
-    form.write(_traced(EnvPolicy(loaded.policy, envs).eval(), envs), path)
+    program = _traced(EnvPolicy(loaded.policy, envs).eval(), envs)
+    with writing(path):
+        form.write(program, path)
     check = compare(loaded, form.read(path))
     shape = ", ".join(map(str, envs.observation_shape))
     usage = form.usage.format(shape=shape, dtype=envs.observation_dtype).splitlines()
     document = {"file": form.file, "format": kind} | describe(loaded, form.packages)
     document |= {"check": check, "usage": usage}
     text = json.dumps(document, indent=1, allow_nan=False)
-    (directory / "policy.json").write_text(f"{text}\n", "utf-8")
+    write_whole(directory / "policy.json", f"{text}\n".encode())
     return document
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from trainers.config import ConfigError, TrainConfig, load_config
 from trainers.config.env_id import check_env_id
 from trainers.config.resume import check_plugins
-from trainers.config.run_dir import CONFIG_FILE
+from trainers.config.run_dir import CONFIG_FILE, why_no_run
 from trainers.errors import innermost_reason
 from trainers.plugins import load_plugins
 
@@ -51,18 +51,19 @@ def locate_run(run_dir: Path) -> tuple[Path, Path | None]:
         ConfigError: it is neither a run directory nor a checkpoint with a configuration.
     """
     is_checkpoint = (run_dir / "manifest.json").is_file()
+    if is_checkpoint and run_dir.name in ("", ".."):
+        run_dir = run_dir.resolve()  # files are named after it
     checkpoint = run_dir if is_checkpoint else None
     places = [run_dir]
     if is_checkpoint:
-        absolute = run_dir.absolute()  # the parents of "." are known then
+        absolute = run_dir.absolute()
         places += [absolute.parent]
         places += [absolute.parent.parent] * (absolute.parent.name == "checkpoints")
     for place in places:
         if (place / CONFIG_FILE).is_file():
             return place, checkpoint
-    why = f"it has no {CONFIG_FILE}" if run_dir.is_dir() else "there is no such directory"
-    if is_checkpoint:
-        why = f"the run's {CONFIG_FILE} is neither in it nor beside it"
+    beside = f"the run's {CONFIG_FILE} is neither in it nor beside it"
+    why = beside if is_checkpoint else why_no_run(run_dir)
     raise ConfigError("run_dir", str(run_dir), "a run directory or a checkpoint of one", why)
 
 

@@ -23,8 +23,9 @@ def main() -> int:
     os.nice(10)  # the training comes first
     run_dir, state, reload_s = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     try:
+        from trainers.disk import write_whole
         from trainers.reporting.page import as_html
-        from trainers.reporting.report import make_report, write_whole
+        from trainers.reporting.report import make_report
         from trainers.reporting.runs import State, read
 
         report = make_report([read(run_dir, cast(State, state))])

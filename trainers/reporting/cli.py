@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainers.config import ConfigError
 from trainers.config.errors import did_you_mean
+from trainers.disk import WriteError, write_whole
 from trainers.reporting.groups import LeftOut
 from trainers.reporting.runs import NothingToReport, Run, find, read
 
@@ -50,15 +51,15 @@ def main(argv: Sequence[str]) -> int:
         print(f"report.py: {error}", file=sys.stderr)
         return WRONG_INPUT
     from trainers.reporting.page import as_html
-    from trainers.reporting.report import make_report, write_whole
+    from trainers.reporting.report import make_report
 
     report = make_report(runs, left_out)
     try:
         write_whole(places.page, as_html(report).encode())
         for picture in report.pictures:
             write_whole(places.pictures / f"{picture.name}.png", picture.png)
-    except OSError as error:
-        print(f"report.py: {places.page}: {error.strerror}", file=sys.stderr)
+    except WriteError as error:
+        print(f"report.py: {error}", file=sys.stderr)
         return FAILED
     for path, problem in report.problems:
         print(f"report.py: {path}: {problem}", file=sys.stderr)

@@ -49,7 +49,8 @@ def curve(group: Group, metric: str, clock: Clock, with_interval: bool = True) -
     measured = [points[run.path] for run in counted if len(points[run.path][0])]
     if not measured:
         return None
-    aside = [points[run.path] for run in group.runs if run not in counted]
+    others = [points[run.path] for run in group.runs if run not in counted]
+    aside = [each for each in others if len(each[0])]
     x = _common(measured, clock)
     values = np.array([np.interp(x, *points, left=np.nan, right=np.nan) for points in measured])
     there = ~np.isnan(values)

@@ -131,13 +131,12 @@ def _draw(axes: Axes, method: str, curve: Curve, look: Look, scale: float, seeds
     for places, values in curve.runs if count > 1 else ():
         axes.plot(places / scale, values, **thin)
     for places, values in curve.aside:
-        axes.plot(places / scale, values, **thin, ls=(0, (4, 2)))
+        alone = {"marker": "o", "ms": 3} if len(places) == 1 else {}
+        axes.plot(places / scale, values, **thin, **alone, ls=(0, (4, 2)))
     axes.fill_between(x, curve.low, curve.high, color=look.colour, alpha=0.18, lw=0, zorder=1)
     lacking = np.pad(~curve.complete, 1)
     lacking = lacking[:-2] | lacking[1:-1] | lacking[2:]  # up to the points that lack none
     axes.plot(x, np.where(lacking, curve.iqm, np.nan), color=look.colour, zorder=3, **DOTTED)
-    label = f"{method} ({count} seed{'s' * (count > 1)}"
-    label += f", {len(curve.aside)} unfinished)" if curve.aside else ")"
     axes.plot(
         x,
         np.where(curve.complete, curve.iqm, np.nan),
@@ -145,9 +144,17 @@ def _draw(axes: Axes, method: str, curve: Curve, look: Look, scale: float, seeds
         ls=look.dashes,
         marker="o" if len(x) == 1 else None,
         ms=4,
-        label=label if seeds else method,
+        label=f"{method} ({_count(curve)})" if seeds else method,
         zorder=3,
     )
+
+
+def _count(curve: Curve) -> str:
+    """How many runs are shown."""
+    count = len(curve.runs)
+    if curve.aside:
+        return f"{count} finished, {len(curve.aside)} unfinished"
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 def _draw_anchor(axes: Axes, anchor: Anchor, number: int, clock: Clock) -> None:

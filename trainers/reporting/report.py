@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -180,14 +179,3 @@ def _compared(comparison: Comparison, look: Mapping[str, Look]) -> list[Picture]
             "; ".join(f"{label}: {value:.2f}" for label, value, *_ in rows),
         ),
     ]
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file so that whoever opens it sees the old one or the new one, whole."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        staged.write_bytes(content)
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
-    return path

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trainers.config import ConfigError
+from trainers.disk import writing
 
 
 @contextmanager
@@ -17,6 +18,7 @@ def staged(out: Path, key: str = "out") -> Iterator[Path]:
 
     Raises:
         ConfigError: ``out`` exists, or cannot be made; it names ``key``.
+        WriteError: what was written cannot be moved there.
     """
     if out.exists():
         raise ConfigError(key, str(out), "a path where nothing is yet")
@@ -29,7 +31,8 @@ def staged(out: Path, key: str = "out") -> Iterator[Path]:
             allowed = "a directory that can be made"
             raise ConfigError(key, str(out), allowed, error.strerror) from error
         yield staging
-        staging.rename(out)
+        with writing(out):
+            staging.rename(out)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         for path in missing:

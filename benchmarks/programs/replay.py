@@ -7,9 +7,10 @@ import os
 import torch
 from common import per_second, read_settings
 from tensordict import TensorDict
-from torchrl.data import LazyTensorStorage, ReplayBuffer
+from torchrl.data import ReplayBuffer
 
 from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.rows import RowStorage
 from trainers.replay.samplers import Prioritized
 
 OBSERVATIONS, ACTIONS = 17, 6  # HalfCheetah's
@@ -40,7 +41,7 @@ def sample():
 
 settings = read_settings()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-storage = LazyTensorStorage(settings.stored)
+storage = RowStorage(settings.stored)
 if settings.prioritized:
     sampler = Prioritized(settings.stored, alpha=0.6, beta=0.4)
     buffer = ReplayBuffer(storage=storage, sampler=sampler, batch_size=settings.batch_size)

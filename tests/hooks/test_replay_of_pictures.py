@@ -17,6 +17,7 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer
 from trainers.hooks import NStepReturns, PrioritizedReplay, Replay, Slices
 from trainers.replay.buffer import UniformReplayBuffer
 from trainers.replay.pictures import Pictures
+from trainers.replay.rows import RowStorage
 from trainers.replay.samplers import Prioritized
 from trainers.saving import checkpoint
 from trainers.seeding import seed_everything
@@ -26,7 +27,7 @@ SIZE = 30
 
 
 def uniform(apart: bool, size: int = SIZE) -> Replay:
-    buffer = UniformReplayBuffer(storage=LazyTensorStorage(size), batch_size=12)
+    buffer = UniformReplayBuffer(storage=RowStorage(size), batch_size=12)
     return Replay(buffer, time_major=True, pictures=Pictures(size) if apart else None)
 
 

@@ -10,7 +10,8 @@ from support.games import Games
 from support.states import assert_same
 from tensordict import TensorDict
 
-from trainers.replay.pictures import Pictures, on_disk
+from trainers.replay.pictures import Pictures
+from trainers.replay.rows import on_disk
 from trainers.saving import checkpoint, segments
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.envs import RewardScaling, UnaryTransform
 
 from trainers.hooks import Replay
 from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.rows import RowStorage, on_disk
 
-STORAGES = {"memory": LazyTensorStorage, "memmap": LazyMemmapStorage}
+STORAGES = {"memory": RowStorage, "memmap": partial(RowStorage, empty=on_disk)}
 
 
 def rollout(number: int, num_envs: int = 2, steps: int = 3) -> TensorDict:
@@ -27,7 +29,7 @@ def rollout(number: int, num_envs: int = 2, steps: int = 3) -> TensorDict:
 
 def both(storage: Any, capacity: int) -> tuple[UniformReplayBuffer, ReplayBuffer]:
     ours = UniformReplayBuffer(storage=storage(capacity), batch_size=8)
-    return ours, ReplayBuffer(storage=storage(capacity), batch_size=8)
+    return ours, ReplayBuffer(storage=LazyTensorStorage(capacity), batch_size=8)
 
 
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=list(STORAGES))
@@ -59,7 +61,7 @@ def test_transforms_are_torchrl_s(given_at: int, capacity: int) -> None:
     """On the way out, and those that have an inverse on the way in, too."""
     keys = {key: ["action"] for key in ("in_keys", "out_keys", "in_keys_inv", "out_keys_inv")}
     both_ways: Any = {**keys, "fn": lambda x: x + 3.0, "inv_fn": lambda x: x / 2.0}
-    ours, theirs = both(LazyTensorStorage, capacity)
+    ours, theirs = both(RowStorage, capacity)
     for number in range(6):
         if number == given_at:
             for buffer in (ours, theirs):
@@ -81,7 +83,7 @@ def test_transforms_are_torchrl_s(given_at: int, capacity: int) -> None:
 
 
 def test_transforms_are_not_captured() -> None:
-    ours, _ = both(LazyTensorStorage, 100)
+    ours, _ = both(RowStorage, 100)
     ours.on_host = False  # as on a GPU
     replay = Replay(ours, device="cpu")
     assert replay.sample_capturable
@@ -90,7 +92,7 @@ def test_transforms_are_not_captured() -> None:
 
 
 def test_batches_are_copies() -> None:
-    ours, _ = both(LazyTensorStorage, 10)
+    ours, _ = both(RowStorage, 10)
     ours.store(rollout(0))
     before = ours.storage[:].clone()
     ours.sample()["observation"].zero_()
@@ -98,7 +100,7 @@ def test_batches_are_copies() -> None:
 
 
 def test_it_goes_on_after_it_was_emptied_and_filled_anew() -> None:
-    ours, _ = both(LazyTensorStorage, 10)
+    ours, _ = both(RowStorage, 10)
     ours.store(rollout(0))
     ours.sample()
     ours.empty()
@@ -109,7 +111,7 @@ def test_it_goes_on_after_it_was_emptied_and_filled_anew() -> None:
 
 
 def test_an_entry_that_is_missing_is_named() -> None:
-    ours, _ = both(LazyTensorStorage, 100)
+    ours, _ = both(RowStorage, 100)
     ours.store(rollout(0))
     with pytest.raises(KeyError, match="action"):
         ours.store(rollout(1).exclude("action"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -11,7 +10,7 @@ import torch
 from tensordict.nn import TensorDictParams
 from torch import nn
 from torch.optim import Optimizer
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.data import ReplayBuffer
 from torchrl.data.replay_buffers.samplers import PrioritizedSampler
 from torchrl.objectives import LossModule, SACLoss, ValueEstimators
 from torchrl.objectives.utils import TargetNetUpdater
@@ -35,7 +34,8 @@ from trainers.losses.sizes import with_sizes, writes_squares
 from trainers.networks.cnn import Inputs
 from trainers.phases import Phase
 from trainers.replay.buffer import UniformReplayBuffer
-from trainers.replay.pictures import Pictures, on_disk
+from trainers.replay.pictures import Pictures
+from trainers.replay.rows import RowStorage, on_disk
 from trainers.replay.samplers import Prioritized
 from trainers.stages import Stage
 from trainers.trainer import Trainer
@@ -154,13 +154,7 @@ def _every_update(number: int, trainer: Trainer) -> bool:
 
 def make_buffer(config: OffPolicyConfig, device: torch.device) -> ReplayBuffer:
     """An empty one, as configured; ``device`` is where the networks are."""
-    if config.storage == "memmap":
-        # Told no directory, TorchRL takes one that is in memory, if it fits in there.
-        directory = tempfile.mkdtemp(prefix="replay-")
-        storage = LazyMemmapStorage(config.buffer_size, scratch_dir=directory, auto_cleanup=True)
-    else:
-        where = device if config.storage == "device" else torch.device("cpu")
-        storage = LazyTensorStorage(config.buffer_size, device=where)
+    storage = RowStorage(config.buffer_size, **_memory(config, device))
     if not config.prioritized:
         return UniformReplayBuffer(storage=storage, batch_size=config.batch_size)
     sampler = Prioritized(config.buffer_size, config.priority_alpha, config.priority_beta)
@@ -171,9 +165,14 @@ def make_pictures(config: OffPolicyConfig, inputs: Inputs, device: torch.device)
     """Where the buffer's pictures go, beside it; None where observations are vectors."""
     if isinstance(inputs, int):
         return None
+    return Pictures(config.buffer_size, **_memory(config, device))
+
+
+def _memory(config: OffPolicyConfig, device: torch.device) -> dict[str, Any]:
+    """Where it is, and what makes it."""
     if config.storage == "memmap":
-        return Pictures(config.buffer_size, on_disk)
-    return Pictures(config.buffer_size, device=device if config.storage == "device" else "cpu")
+        return {"empty": on_disk}
+    return {"device": device if config.storage == "device" else "cpu"}
 
 
 def make_replay(

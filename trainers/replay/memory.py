@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -47,11 +48,15 @@ def check_memory(
 
 def transition_bytes(inputs: Inputs, action_spec: Any) -> int:
     """Of one transition as it is kept."""
-    action = action_spec.dtype.itemsize * action_spec.shape.numel()
-    vector = isinstance(inputs, int)
-    # Its own and the next one, in float32; or a picture, and which one it follows.
-    observations = 2 * 4 * inputs if vector else inputs[1] * inputs[2] + 5
-    return observations + action + _REWARD + _FLAGS
+    kind = action_spec.dtype
+    row = kind.itemsize * action_spec.shape.numel() + _REWARD + _FLAGS
+    apart = 0
+    if isinstance(inputs, int):
+        row += 2 * 4 * inputs  # its own observation and the next one, in float32
+    else:
+        apart = inputs[1] * inputs[2] + 5  # a picture, and which one it follows
+    widest = max(4, kind.itemsize)
+    return widest * math.ceil(row / widest) + apart  # see RowStorage
 
 
 def _tree_bytes(size: int) -> int:

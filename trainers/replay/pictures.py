@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainers.replay.rows import Empty
 from trainers.saving.segments import Rows
-
-Empty = Callable[..., Tensor]
 
 
 class Pictures:
@@ -175,10 +171,3 @@ class Pictures:
 def _equal(one: Tensor, two: Any) -> list[bool]:
     """Which of several observations are the same."""
     return (one == two).flatten(1).all(1).tolist()
-
-
-def on_disk(shape: Sequence[int], dtype: torch.dtype, device: Any = None) -> Tensor:
-    """Like ``torch.empty``, in a file that has no name and goes with the process."""
-    with tempfile.NamedTemporaryFile(prefix="replay-") as file:
-        flat = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype)
-    return flat.view(*shape)

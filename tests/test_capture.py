@@ -37,7 +37,7 @@ from trainers.hooks import Replay, TargetUpdate, gradients
 from trainers.losses import numpy_q
 from trainers.networks.acting import NumpyPolicy
 from trainers.phases import Phase
-from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.buffer import FastReplayBuffer
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 
@@ -154,13 +154,13 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
         "__init__",
         lambda self, trainer: with_cuda(self, trainer, partial(Again, trainer)),
     )
-    plain = UniformReplayBuffer.__init__
+    plain = FastReplayBuffer.__init__
 
     def init(self: Any, **given: Any) -> None:
         plain(self, **given)
         self.on_host = False
 
-    monkeypatch.setattr(UniformReplayBuffer, "__init__", init)
+    monkeypatch.setattr(FastReplayBuffer, "__init__", init)
     monkeypatch.setattr(NumpyPolicy, "fits", lambda actor: False)
     return Again.made
 

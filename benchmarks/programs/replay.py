@@ -7,9 +7,8 @@ import os
 import torch
 from common import per_second, read_settings
 from tensordict import TensorDict
-from torchrl.data import ReplayBuffer
 
-from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.buffer import FastReplayBuffer
 from trainers.replay.rows import RowStorage
 from trainers.replay.samplers import Prioritized
 
@@ -42,11 +41,8 @@ def sample():
 settings = read_settings()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 storage = RowStorage(settings.stored)
-if settings.prioritized:
-    sampler = Prioritized(settings.stored, alpha=0.6, beta=0.4)
-    buffer = ReplayBuffer(storage=storage, sampler=sampler, batch_size=settings.batch_size)
-else:
-    buffer = UniformReplayBuffer(storage=storage, batch_size=settings.batch_size)
+sampler = Prioritized(settings.stored, alpha=0.6, beta=0.4) if settings.prioritized else None
+buffer = FastReplayBuffer(storage=storage, batch_size=settings.batch_size, sampler=sampler)
 chunk = 10_000
 for _ in range(settings.stored // chunk):
     index = buffer.extend(transitions(chunk))

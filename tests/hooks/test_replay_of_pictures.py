@@ -15,7 +15,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 
 from trainers.hooks import NStepReturns, PrioritizedReplay, Replay, Slices
-from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.buffer import FastReplayBuffer
 from trainers.replay.pictures import Pictures
 from trainers.replay.rows import RowStorage
 from trainers.replay.samplers import Prioritized
@@ -27,7 +27,7 @@ SIZE = 30
 
 
 def uniform(apart: bool, size: int = SIZE) -> Replay:
-    buffer = UniformReplayBuffer(storage=RowStorage(size), batch_size=12)
+    buffer = FastReplayBuffer(storage=RowStorage(size), batch_size=12)
     return Replay(buffer, time_major=True, pictures=Pictures(size) if apart else None)
 
 

@@ -17,7 +17,7 @@ from trainers.build import build
 from trainers.config import ConfigError, DQNConfig, SACConfig
 from trainers.hooks import Replay
 from trainers.replay import memory
-from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.buffer import FastReplayBuffer
 from trainers.replay.memory import available_memory, check_memory, transition_bytes
 from trainers.replay.pictures import Pictures
 from trainers.replay.rows import RowStorage
@@ -42,7 +42,7 @@ def test_it_is_what_is_taken(tiny: Any) -> None:
 def test_of_pictures_as_well() -> None:
     size, pictures = 1_000, Pictures(1_000)
     storage = RowStorage(size)
-    replay = Replay(UniformReplayBuffer(storage=storage, batch_size=4), pictures=pictures)
+    replay = Replay(FastReplayBuffer(storage=storage, batch_size=4), pictures=pictures)
     replay.extend(stub(), Games(1).rollout(5))
     taken = storage._rows.nbytes + sum(table.nbytes for table in pictures._tables.values())
     looked_back_at = 3 * (2 + 5)

@@ -12,8 +12,10 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.envs import RewardScaling, UnaryTransform
 
 from trainers.hooks import Replay
-from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.buffer import FastReplayBuffer
 from trainers.replay.rows import RowStorage, on_disk
+from trainers.replay.samplers import Prioritized
+from trainers.seeding import seed_everything
 
 STORAGES = {"memory": RowStorage, "memmap": partial(RowStorage, empty=on_disk)}
 
@@ -27,15 +29,27 @@ def rollout(number: int, num_envs: int = 2, steps: int = 3) -> TensorDict:
     return TensorDict(data, [num_envs, steps])
 
 
-def both(storage: Any, capacity: int) -> tuple[UniformReplayBuffer, ReplayBuffer]:
-    ours = UniformReplayBuffer(storage=storage(capacity), batch_size=8)
-    return ours, ReplayBuffer(storage=LazyTensorStorage(capacity), batch_size=8)
+SAMPLERS = {
+    "uniform": lambda size: None,
+    "prioritized": lambda size: Prioritized(size, alpha=0.6, beta=0.4),
+}
+
+
+def both(
+    storage: Any, capacity: int, sampler: Any = lambda size: None
+) -> tuple[FastReplayBuffer, ReplayBuffer]:
+    ours = FastReplayBuffer(storage=storage(capacity), batch_size=8, sampler=sampler(capacity))
+    theirs = LazyTensorStorage(capacity)
+    return ours, ReplayBuffer(storage=theirs, batch_size=8, sampler=sampler(capacity))
 
 
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=list(STORAGES))
 @pytest.mark.parametrize("capacity", [100, 20, 12])  # six frames fit in, or wrap around, or exactly
-def test_it_stores_and_samples_what_torchrl_would(storage: Any, capacity: int) -> None:
-    ours, theirs = both(storage, capacity)
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=list(SAMPLERS))
+def test_it_stores_and_samples_what_torchrl_would(
+    storage: Any, capacity: int, sampler: Any
+) -> None:
+    ours, theirs = both(storage, capacity, sampler)
     for number in range(7):
         ours.store(rollout(number))
         theirs.extend(rollout(number).reshape(-1))
@@ -44,14 +58,17 @@ def test_it_stores_and_samples_what_torchrl_would(storage: Any, capacity: int) -
         assert ours.writer.state_dict() == theirs.writer.state_dict()
         assert (ours.storage[:] == theirs.storage[:]).all()
         for size in (None, 5):
-            torch.manual_seed(number)
+            seed_everything(number)
             batch, info = ours.sample(size, return_info=True)
-            torch.manual_seed(number)
+            seed_everything(number)
             expected, their_info = theirs.sample(size, return_info=True)
             assert batch.batch_size == expected.batch_size
             assert set(batch.keys(True)) == set(expected.keys(True))
             assert (batch == expected).all()
-            assert (info["index"] == their_info["index"]).all()
+            assert info.keys() == their_info.keys()
+            assert all((info[key] == their_info[key]).all() for key in info)
+            for buffer in (ours, theirs):
+                buffer.update_priority(info["index"], batch["action"].squeeze(-1))
             assert all(type(value) is torch.Tensor for value in batch.values(True, True))
 
 

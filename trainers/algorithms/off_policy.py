@@ -33,7 +33,7 @@ from trainers.hooks import (
 from trainers.losses.sizes import with_sizes, writes_squares
 from trainers.networks.cnn import Inputs
 from trainers.phases import Phase
-from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.buffer import FastReplayBuffer
 from trainers.replay.pictures import Pictures
 from trainers.replay.rows import RowStorage, on_disk
 from trainers.replay.samplers import Prioritized
@@ -155,10 +155,10 @@ def _every_update(number: int, trainer: Trainer) -> bool:
 def make_buffer(config: OffPolicyConfig, device: torch.device) -> ReplayBuffer:
     """An empty one, as configured; ``device`` is where the networks are."""
     storage = RowStorage(config.buffer_size, **_memory(config, device))
-    if not config.prioritized:
-        return UniformReplayBuffer(storage=storage, batch_size=config.batch_size)
-    sampler = Prioritized(config.buffer_size, config.priority_alpha, config.priority_beta)
-    return ReplayBuffer(storage=storage, sampler=sampler, batch_size=config.batch_size)
+    sampler = None
+    if config.prioritized:
+        sampler = Prioritized(config.buffer_size, config.priority_alpha, config.priority_beta)
+    return FastReplayBuffer(storage=storage, batch_size=config.batch_size, sampler=sampler)
 
 
 def make_pictures(config: OffPolicyConfig, inputs: Inputs, device: torch.device) -> Pictures | None:

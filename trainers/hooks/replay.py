@@ -10,7 +10,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import ReplayBuffer, RoundRobinWriter
 
-from trainers.replay.buffer import UniformReplayBuffer
+from trainers.replay.buffer import FastReplayBuffer
 from trainers.replay.pictures import Pictures
 from trainers.saving.restoring import How, resumed_exactly
 from trainers.saving.segments import Rows
@@ -80,7 +80,7 @@ class Replay:
         if self.pictures is not None:
             self.pictures.add(rollout["observation"], rollout["next", "observation"])
             rollout = rollout.exclude("observation", ("next", "observation"))
-        if isinstance(self.buffer, UniformReplayBuffer):
+        if isinstance(self.buffer, FastReplayBuffer):
             self.buffer.store(rollout)
         else:
             self.buffer.extend(rollout.reshape(-1))
@@ -88,7 +88,7 @@ class Replay:
     @property
     def sample_capturable(self) -> bool:
         """Whether a batch is drawn on the device, without the host."""
-        drawn_there = isinstance(self.buffer, UniformReplayBuffer) and self.buffer.drawn_on_device
+        drawn_there = isinstance(self.buffer, FastReplayBuffer) and self.buffer.drawn_on_device
         return drawn_there and not self.time_major and self.buffer.storage.device == self.device  # type: ignore[attr-defined]  # a tensor storage's
 
     def sample(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:

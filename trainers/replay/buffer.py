@@ -7,29 +7,34 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
+from torchrl.data.replay_buffers.samplers import Sampler
 
 from trainers.arrays import as_array
 from trainers.replay.rows import RowStorage
 from trainers.tensordicts import leaves_of
 
 
-class UniformReplayBuffer(ReplayBuffer):
-    """TorchRL's ``ReplayBuffer`` of transitions, written in turn, sampled uniformly.
+class FastReplayBuffer(ReplayBuffer):
+    """TorchRL's ``ReplayBuffer`` of transitions, written in turn.
 
     What it stores, and in which order, which indices it draws and what a batch looks like are
     TorchRL's; to get there takes TorchRL five times as long as to copy the data, for every frame.
-    On a GPU indices are drawn there, from as many frames as the device knows of. Once it is given
-    transforms it goes TorchRL's way.
+    On a GPU uniform indices are drawn there, from as many frames as the device knows of. Once it is
+    given transforms it goes TorchRL's way.
 
     Args:
         storage: in memory, on a device or on disk.
         batch_size: frames of a batch.
+        sampler: TorchRL's; default: uniform.
     """
 
-    def __init__(self, *, storage: RowStorage, batch_size: int) -> None:
-        super().__init__(storage=storage, batch_size=batch_size)
+    def __init__(
+        self, *, storage: RowStorage, batch_size: int, sampler: Sampler | None = None
+    ) -> None:
+        super().__init__(storage=storage, sampler=sampler, batch_size=batch_size)
         device = torch.device(storage.device or "cpu")
         self.on_host = device.type == "cpu"
+        self._uniform = sampler is None
         self._filled = torch.zeros((), dtype=torch.float64, device=device)
         self._known_filled = 0
         self._transforms = self._transform.transforms  # to look there takes far longer than here
@@ -37,7 +42,7 @@ class UniformReplayBuffer(ReplayBuffer):
     @property
     def drawn_on_device(self) -> bool:
         """Whether the host has no part in a batch."""
-        return not (self.on_host or self._transforms)
+        return self._uniform and not (self.on_host or self._transforms)
 
     def store(self, rollout: TensorDictBase) -> None:
         """Write all frames of ``rollout``, whatever its batch dimensions."""
@@ -56,6 +61,10 @@ class UniformReplayBuffer(ReplayBuffer):
         writer._cursor = end % storage.max_size
         writer._write_count += number
         storage._len = min(len(storage) + number, storage.max_size)
+        if not self._uniform:
+            index = torch.arange(begin, end)
+            self.mark_update(index)
+            self._sampler.extend(index)
         self._tell_filled()
 
     def sample(self, batch_size: int | None = None, return_info: bool = False) -> Any:
@@ -64,14 +73,17 @@ class UniformReplayBuffer(ReplayBuffer):
             return super().sample(batch_size, return_info)
         storage: Any = self._storage
         number = batch_size or self._batch_size or 0
-        if self.on_host:
+        info: dict[str, Any] = {}
+        if not self._uniform:
+            index, info = self._sampler.sample(storage, number)
+        elif self.on_host:
             index = torch.randint(len(storage), (number,), generator=storage._rng)
         else:  # of as many frames as there are when a graph is replayed, not when it is captured
             self._tell_filled()
             share = torch.rand(number, dtype=torch.float64, device=self._filled.device)
             index = (share * self._filled).long()
         data = storage.take(index)
-        return (data, {"index": index}) if return_info else data
+        return (data, info | {"index": index}) if return_info else data
 
     def _tell_filled(self) -> None:
         if not self.on_host and self._known_filled != len(self):

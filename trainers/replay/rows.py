@@ -61,7 +61,8 @@ class RowStorage(LazyTensorStorage):
 
     def take(self, index: Tensor) -> TensorDict:
         """Copies of the frames at ``index`` ``[B]``, which counts from the first slot."""
-        return self._layout.entries(self._rows.index_select(0, index))
+        rows = self._rows
+        return self._layout.entries(rows.index_select(0, index.to(rows.device)))
 
 
 class _Group(NamedTuple):

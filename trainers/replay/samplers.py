@@ -38,9 +38,11 @@ class Prioritized(PrioritizedSampler):
 
 
 class Tree:
-    """A segment tree over float64 values: every node holds its two children, combined.
+    """A tree over float64 values: every node holds its ``WIDTH`` children, combined.
 
     The nodes are a function of the leaves alone, so trees with equal leaves are equal bit for bit.
+    In memory siblings are neighbours: one with many children is as fast to read as one with two,
+    and the way from a leaf to the root a quarter as long.
 
     Args:
         capacity: number of leaves.
@@ -48,42 +50,65 @@ class Tree:
         neutral: what leaves hold at first, and what changes nothing when combined.
     """
 
+    WIDTH = 16
+
     def __init__(self, capacity: int, combine: np.ufunc, neutral: float) -> None:
         self._combine, self._neutral = combine, neutral
-        self._first_leaf = 1 << max(1, (capacity - 1).bit_length())
-        self._nodes = np.full(2 * self._first_leaf, neutral)
+        self._levels: list[np.ndarray] = []  # from the leaves up: [parents, WIDTH]
+        nodes = capacity
+        while not self._levels or nodes > 1:
+            nodes = -(-nodes // self.WIDTH)
+            self._levels.append(np.full((nodes, self.WIDTH), neutral))
+        # The lowest level whose nodes are faster added up than descended to.
+        self._few = next(i for i, level in enumerate(self._levels) if level.size <= 4096)
+        self._leaves = self._levels[0].reshape(-1)
+        parents = [level.reshape(-1) for level in self._levels[1:]]
+        self._steps = list(zip(self._levels, parents, strict=False))  # children, parents
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        return torch.from_numpy(self._nodes[self._first_leaf + index.numpy()])
+        return torch.from_numpy(self._leaves[index.numpy()])
 
     def __setitem__(self, index: Tensor, values: Tensor) -> None:
-        node = self._first_leaf + index.numpy()
-        self._nodes[node] = values.numpy()
-        while node[0] > 1:  # all of them are on one level
-            node = node >> 1
-            self._nodes[node] = self._combine(self._nodes[2 * node], self._nodes[2 * node + 1])
+        node = index.numpy()
+        self._leaves[node] = values.numpy()
+        for children, parents in self._steps:
+            node = node // self.WIDTH
+            parents[node] = self._combine.reduce(children[node], axis=1)
 
     def query(self, begin: int, end: int) -> float:
         """The values of ``[begin, end)``, combined."""
         result = np.float64(self._neutral)
-        begin, end = begin + self._first_leaf, end + self._first_leaf
-        while begin < end:
-            if begin & 1:
-                result = self._combine(result, self._nodes[begin])
-                begin += 1
-            if end & 1:
-                end -= 1
-                result = self._combine(result, self._nodes[end])
-            begin, end = begin >> 1, end >> 1
+        for level in self._levels:
+            first, last = -(-begin // self.WIDTH), end // self.WIDTH
+            nodes = level.reshape(-1)
+            # All children of the parents [first, last) are in it; those of others are not.
+            if first < last:
+                apart = (nodes[begin : first * self.WIDTH], nodes[last * self.WIDTH : end])
+            else:
+                apart = (nodes[begin:end],)
+            for some in apart:
+                result = self._combine(result, self._combine.reduce(some, initial=self._neutral))
+            if first >= last:
+                break
+            begin, end = first, last
         return float(result)
 
     def scan_lower_bound(self, values: Any) -> Tensor:
         """In a tree of sums: the first index up to which the leaves add up to each value."""
-        rest = np.array(values, dtype=np.float64)
-        node = np.ones(rest.shape, dtype=np.int64)
-        while node[0] < self._first_leaf:
-            left = self._nodes[2 * node]
-            beyond = rest > left
-            rest -= np.where(beyond, left, 0.0)
-            node = 2 * node + beyond
-        return torch.from_numpy(node - self._first_leaf)
+        sums = self._levels[self._few].cumsum()
+        rest = _within(np.array(values, dtype=np.float64), sums[-1])
+        node = np.searchsorted(sums, rest)
+        rest -= np.where(node > 0, sums[node - 1], 0.0)
+        each = np.arange(len(rest))
+        for level in reversed(self._levels[: self._few]):
+            sums = level.take(node, axis=0).T.cumsum(axis=0)  # [WIDTH, values]
+            rest = _within(rest, sums[-1])
+            child = (sums < rest).sum(axis=0)
+            rest -= np.where(child > 0, sums[child - 1, each], 0.0)
+            node = self.WIDTH * node + child
+        return torch.from_numpy(node)
+
+
+def _within(rest: np.ndarray, total: Any) -> np.ndarray:
+    """Above zero and no more than ``total``, from which rounding may have kept it."""
+    return np.minimum(np.maximum(rest, np.finfo(np.float64).tiny), total)

@@ -165,8 +165,10 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
     return Again.made
 
 
-def trained(config: TrainConfig, captured: bool = True, **hooks: Any) -> Trainer:
-    """A trainer that has trained; with learning rates on the device, ``captured`` or not."""
+def trained(
+    config: TrainConfig, captured: bool = True, rates_on_device: bool = True, **hooks: Any
+) -> Trainer:
+    """A trainer that has trained; with learning rates on the device, if it is ``captured``."""
     trainer = build(config).trainer
     trainer.capture = captured
 
@@ -174,7 +176,7 @@ def trained(config: TrainConfig, captured: bool = True, **hooks: Any) -> Trainer
         for phase in trainer.phases:
             phase.prepare_replay()
 
-    if not captured:
+    if not captured and rates_on_device:
         trainer.register_hook("process_optim_batch", rates)
     for stage, hook in hooks.items():
         trainer.register_hook(stage, hook)
@@ -215,6 +217,20 @@ def test_captured_updates_are_the_others(
     assert_same(state(trained(config())), plain)
     (graph,) = as_on_a_gpu
     assert graph.replays == 50 - capture.WARM_UPS
+
+
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
+def test_a_captured_step_takes_the_rates_of_now(schedule: str, as_on_a_gpu: list[Again]) -> None:
+    """Rates on the device are rounded otherwise than numbers, but anneal as they do."""
+    config = partial(tiny_sac, total_frames=60)
+    annealed = {"algo": {"lr_schedule": "linear", "lr": 0.01}}
+    plain = trained(config(**annealed), captured=False, rates_on_device=False)
+    mine = trained(config(algo={"lr_schedule": schedule, "lr": 0.01}))
+    (graph,) = as_on_a_gpu
+    assert graph.replays > 40
+    pairs = zip(loss_of(plain).parameters(), loss_of(mine).parameters(), strict=True)
+    furthest = max(float((one - other).abs().max()) for one, other in pairs)
+    assert (furthest < 1e-4) == (schedule == "linear")
 
 
 def test_td3_has_a_graph_for_every_set_of_due_phases(as_on_a_gpu: list[Again]) -> None:

@@ -70,6 +70,8 @@ def _off_policy(settings: SimpleNamespace) -> dict[str, Any]:
         "batch_size": settings.batch_size,
         "tau": settings.tau,
         "buffer_size": settings.buffer_size,
+        # On a GPU batches are drawn there, in the captured part.
+        "storage": "memory" if settings.device == "cpu" else "device",
         "init_random_frames": settings.warm_up,
         "utd_ratio": settings.updates_per_frame,
         "loss_function": "l2",

@@ -148,6 +148,10 @@ def test_the_settings_become_a_configuration_of_ours(monkeypatch: pytest.MonkeyP
     assert (config.seed, config.threads, config.env.stagger) == (7, 3, False)
     assert isinstance(config.algo, SACConfig)
     assert (config.algo.batch_size, config.algo.init_random_frames) == (256, 500)
+    assert config.algo.storage == "memory"
+    config = configured(SimpleNamespace(**settings | {"device": "cuda"}))
+    assert isinstance(config.algo, SACConfig)
+    assert config.algo.storage == "device"
     for name, kind in (("td3", TD3Config), ("ddpg", DDPGConfig)):
         settings = _settings(jobs([name], Sizes(), seed=7)[0])
         config = configured(SimpleNamespace(**settings))

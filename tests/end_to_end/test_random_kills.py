@@ -18,7 +18,8 @@ from running import assert_equal_runs, names, train
 from support.algorithms import ALL
 
 RUN = Path("run")
-OFTEN = "checkpoint.interval=8"
+# Without a bar: copies of one process share its lock, and one may be killed that holds it.
+OFTEN = ("checkpoint.interval=8", "progress=false")
 STRUCK: list[tuple[int, int]] = []  # kills of each run so far, and those while it was saving
 
 
@@ -28,7 +29,7 @@ def start(arguments: tuple[str, ...], run_dir: Path) -> Any:
     def run() -> None:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 2)
-        sys.exit(train(*arguments, OFTEN, f"run_dir={run_dir}", "resume=auto"))
+        sys.exit(train(*arguments, *OFTEN, f"run_dir={run_dir}", "resume=auto"))
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()

@@ -14,6 +14,8 @@ from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 
 from trainers.hooks import PrioritizedReplay
+from trainers.replay.buffer import FastReplayBuffer
+from trainers.replay.rows import RowStorage
 from trainers.replay.samplers import Prioritized
 from trainers.saving import checkpoint
 
@@ -21,8 +23,8 @@ from trainers.saving import checkpoint
 def make(
     batch_size: int = 4, alpha: float = 0.6, size: int = 10, **given: Any
 ) -> PrioritizedReplay:
-    storage, sampler = LazyTensorStorage(size), Prioritized(size, alpha, beta=0.4)
-    buffer = ReplayBuffer(storage=storage, sampler=sampler, batch_size=batch_size)
+    storage, sampler = RowStorage(size), Prioritized(size, alpha, beta=0.4)
+    buffer = FastReplayBuffer(storage=storage, sampler=sampler, batch_size=batch_size)
     return PrioritizedReplay(buffer, **given)
 
 

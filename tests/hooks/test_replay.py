@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,19 @@ import torch
 from support.doubles import Rollouts, make_trainer, stub
 from support.states import assert_same
 from tensordict import TensorDict
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
 from torchrl.envs import RewardScaling
 
 from trainers.hooks import Replay
+from trainers.replay.rows import RowStorage, on_disk
 from trainers.saving import checkpoint, segments
 from trainers.updates import UpdateRatio
 
 STORAGES = {
-    "memory": LazyTensorStorage,
-    "memmap": LazyMemmapStorage,
-    "device": lambda size: LazyTensorStorage(size, device="cpu"),
+    "torchrl's": LazyTensorStorage,
+    "rows": RowStorage,
+    "rows on disk": partial(RowStorage, empty=on_disk),
 }
 
 
@@ -142,7 +144,7 @@ def test_a_transform_is_not_applied_again_by_a_checkpoint(tmp_path: Path) -> Non
 def test_a_buffer_of_another_size_keeps_the_latest_frames_in_order(
     rollouts: int, size: int, tmp_path: Path
 ) -> None:
-    first, second = _make("memory", None), _make("memory", None, size)
+    first, second = _make("rows", None), _make("memory", None, size)
     source = Rollouts(2, 2)
     for _ in range(rollouts):
         first.extend(stub(), source.rollout())
@@ -165,7 +167,7 @@ def by_age(replay: Replay) -> list[int]:
 def test_frames_keep_their_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """So a piece that is full is never written again, wherever in the ring it lies."""
     monkeypatch.setattr(segments, "SEGMENT_ROWS", 4)
-    replay, source = _make("memory", None), Rollouts(1, 3)
+    replay, source = _make("rows", None), Rollouts(1, 3)
     previous, shared = None, []
     for number in range(8):
         replay.extend(stub(), source.rollout())

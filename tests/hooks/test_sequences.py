@@ -11,10 +11,11 @@ import torch
 from support.doubles import stub
 from support.states import assert_same
 from tensordict import TensorDict
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.envs import RewardScaling
 
 from trainers.hooks import NStepReturns, Replay, Slices
+from trainers.replay.rows import RowStorage
 from trainers.saving import checkpoint
 
 GAMMA = 0.9
@@ -80,7 +81,7 @@ def make(capacity: int, batch_size: int = 300, storage: Any = LazyTensorStorage)
     return Replay(buffer, time_major=True)
 
 
-@pytest.mark.parametrize("storage", [LazyTensorStorage, LazyMemmapStorage])
+@pytest.mark.parametrize("storage", [LazyTensorStorage, RowStorage])
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 @pytest.mark.parametrize(
     ("num_envs", "length", "capacity", "rollouts"),

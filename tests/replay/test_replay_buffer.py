@@ -108,6 +108,17 @@ def test_transforms_are_not_captured() -> None:
     assert not replay.sample_capturable
 
 
+def test_the_device_knows_what_there_is_after_wrapping_around() -> None:
+    ours, _ = both(RowStorage, 10)
+    ours.on_host = False  # as on a GPU
+    for number in range(3):
+        ours.store(rollout(number))
+        assert ours._filled == len(ours)
+    ours.empty()
+    with pytest.raises(RuntimeError, match="empty"):
+        ours.sample()
+
+
 def test_batches_are_copies() -> None:
     ours, _ = both(RowStorage, 10)
     ours.store(rollout(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -60,6 +61,17 @@ def test_a_frame_is_one_piece() -> None:
     memories = {entry.untyped_storage().data_ptr() for entry in storage[:].values(True, True)}
     assert len(memories) == 1
     assert storage._rows.shape[1] % 8 == 0
+
+
+def test_a_copy_is_a_storage_of_its_own() -> None:
+    storage = RowStorage(4)
+    storage.set(slice(0, 4), frames(4))
+    copied, before = copy.deepcopy(storage), storage[:].clone()
+    same(copied[:], before)
+    copied.places["4",][:] = 7.0
+    assert (copied.take(torch.arange(4))["4"] == 7.0).all()
+    same(storage[:], before)
+    assert len(copy.deepcopy(RowStorage(4))) == 0
 
 
 def test_its_state_goes_into_the_rows() -> None:

@@ -11,7 +11,7 @@ import torch
 from trainers.replay.samplers import Prioritized, Tree
 
 
-@pytest.mark.parametrize("capacity", [1, 2, 5, 8, 100])
+@pytest.mark.parametrize("capacity", [1, 2, 5, 15, 16, 17, 100, 256])
 def test_trees_combine_ranges(capacity: int) -> None:
     rng = np.random.default_rng(0)
     sums, minima = Tree(capacity, np.add, 0.0), Tree(capacity, np.minimum, np.inf)
@@ -24,19 +24,29 @@ def test_trees_combine_ranges(capacity: int) -> None:
             tree[torch.from_numpy(index)] = torch.from_numpy(values)
     assert sums[torch.arange(capacity)].tolist() == leaves.tolist()
     written = np.where(leaves > 0, leaves, np.inf)
-    for begin in range(capacity):
-        for end in range(begin + 1, capacity + 1):
+    ends = {1, 2, 15, 16, 17, 32, 33, capacity - 1, capacity} if capacity > 100 else range(300)
+    for begin in [each - 1 for each in ends if 0 < each <= capacity]:
+        for end in [each for each in ends if begin < each <= capacity]:
             assert sums.query(begin, end) == pytest.approx(leaves[begin:end].sum())
             assert minima.query(begin, end) == written[begin:end].min()
 
 
-def test_a_value_is_found_among_the_sums() -> None:
-    tree = Tree(5, np.add, 0.0)
-    leaves = torch.tensor([0.5, 0.0, 2.0, 1.0, 0.25], dtype=torch.float64)
-    tree[torch.arange(5)] = leaves
-    values = np.linspace(0.01, 3.75, 200)
-    expected = np.searchsorted(leaves.cumsum(0).numpy(), values)
-    assert tree.scan_lower_bound(values).tolist() == expected.tolist()
+@pytest.mark.parametrize("capacity", [5, 4096, 4097, 70_001, 65_536])
+def test_a_value_is_found_among_the_sums(capacity: int) -> None:
+    """Of few leaves, and of so many that it is on the way down that it is found."""
+    tree, rng = Tree(capacity, np.add, 0.0), np.random.default_rng(0)
+    leaves = rng.integers(0, 4, capacity) / 4.0  # some are zero; their sums have no rounding
+    tree[torch.arange(capacity)] = torch.from_numpy(leaves)
+    sums = leaves.cumsum()
+    values = np.concatenate([rng.uniform(0.01, sums[-1], 500), sums[leaves > 0][:200]])
+    assert tree.scan_lower_bound(values).tolist() == np.searchsorted(sums, values).tolist()
+
+
+def test_nothing_of_weight_zero_is_found() -> None:
+    """Not below all, nor beyond all, where rounding may have put a value."""
+    tree = Tree(5_000, np.add, 0.0)
+    tree[torch.tensor([7, 4_300])] = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    assert tree.scan_lower_bound(np.array([0.0, 0.1, 0.11, 0.31])).tolist() == [7, 7, 4_300, 4_300]
 
 
 def test_it_makes_no_noise(caplog: pytest.LogCaptureFixture) -> None:

@@ -53,6 +53,7 @@ class FastReplayBuffer(ReplayBuffer):
         allocates_or_wraps_around = not storage.initialized or end > storage.max_size
         if allocates_or_wraps_around or self._transforms:
             self.extend(rollout.reshape(-1))
+            self._tell_filled()
             return
         entries = dict(leaves_of(rollout))
         for key, place in storage.places.items():
@@ -68,10 +69,16 @@ class FastReplayBuffer(ReplayBuffer):
         self._tell_filled()
 
     def sample(self, batch_size: int | None = None, return_info: bool = False) -> Any:
-        """A batch ``[batch_size]``; with ``return_info`` its ``index``, too."""
+        """A batch ``[batch_size]``; with ``return_info`` its ``index``, too.
+
+        Raises:
+            RuntimeError: there are no frames.
+        """
         if self._transforms:
             return super().sample(batch_size, return_info)
         storage: Any = self._storage
+        if not len(storage):
+            raise RuntimeError("cannot sample from an empty replay buffer")
         number = batch_size or self._batch_size or 0
         info: dict[str, Any] = {}
         if not self._uniform:

@@ -14,6 +14,7 @@ import torch
 from trainers.config import ConfigError
 from trainers.config.off_policy import OffPolicyConfig
 from trainers.networks.cnn import Inputs
+from trainers.replay.samplers import Tree
 
 _FLAGS = 3  # done, terminated, truncated
 _REWARD = 4
@@ -61,7 +62,7 @@ def transition_bytes(inputs: Inputs, action_spec: Any) -> int:
 
 def _tree_bytes(size: int) -> int:
     """Of the two trees of :class:`~trainers.replay.samplers.Prioritized`."""
-    return 2 * 8 * 2 * (1 << max(1, (size - 1).bit_length()))
+    return 2 * 8 * sum(map(math.prod, Tree.shapes(size)))
 
 
 def _room(storage: str, device: torch.device) -> tuple[str, int | None]:

@@ -46,10 +46,18 @@ class RowStorage(LazyTensorStorage):
         self._layout = _Layout(data)
         shape = [self.max_size, self._layout.width]
         self._rows = self._make_memory(shape, dtype=torch.uint8, device=self.device)
+        self._look_into_rows()
+        self.initialized = True
+
+    def _look_into_rows(self) -> None:
         self._storage = self._layout.entries(self._rows)
         # Numpy writes a frame in a tenth of the time.
         self.places = {key: as_array(entry) for key, entry in leaves_of(self._storage)}
-        self.initialized = True
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.initialized:  # a copy's entries have been copied one by one
+            self._look_into_rows()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """TorchRL's, whose own tensors would take the place of the rows."""

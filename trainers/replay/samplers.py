@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -54,16 +55,21 @@ class Tree:
 
     def __init__(self, capacity: int, combine: np.ufunc, neutral: float) -> None:
         self._combine, self._neutral = combine, neutral
-        self._levels: list[np.ndarray] = []  # from the leaves up: [parents, WIDTH]
-        nodes = capacity
-        while not self._levels or nodes > 1:
-            nodes = -(-nodes // self.WIDTH)
-            self._levels.append(np.full((nodes, self.WIDTH), neutral))
+        self._levels = [np.full(level, neutral) for level in self.shapes(capacity)]
         # The lowest level whose nodes are faster added up than descended to.
         self._few = next(i for i, level in enumerate(self._levels) if level.size <= 4096)
         self._leaves = self._levels[0].reshape(-1)
         parents = [level.reshape(-1) for level in self._levels[1:]]
         self._steps = list(zip(self._levels, parents, strict=False))  # children, parents
+
+    @classmethod
+    def shapes(cls, capacity: int) -> list[tuple[int, int]]:
+        """Of the levels from the leaves up, ``[parents, WIDTH]``."""
+        shapes, nodes = [], capacity
+        while not shapes or nodes > 1:
+            nodes = -(-nodes // cls.WIDTH)
+            shapes.append((nodes, cls.WIDTH))
+        return shapes
 
     def __getitem__(self, index: Tensor) -> Tensor:
         return torch.from_numpy(self._leaves[index.numpy()])
@@ -77,21 +83,24 @@ class Tree:
 
     def query(self, begin: int, end: int) -> float:
         """The values of ``[begin, end)``, combined."""
-        result = np.float64(self._neutral)
-        for level in self._levels:
-            first, last = -(-begin // self.WIDTH), end // self.WIDTH
+        parts = [self._reduced(nodes) for nodes in self._covering(begin, end)]
+        return float(self._reduced(parts))
+
+    def _covering(self, begin: int, end: int) -> Iterator[np.ndarray]:
+        """The fewest nodes that hold all of ``[begin, end)`` together."""
+        for level in self._levels[:-1]:
             nodes = level.reshape(-1)
-            # All children of the parents [first, last) are in it; those of others are not.
-            if first < last:
-                apart = (nodes[begin : first * self.WIDTH], nodes[last * self.WIDTH : end])
-            else:
-                apart = (nodes[begin:end],)
-            for some in apart:
-                result = self._combine(result, self._combine.reduce(some, initial=self._neutral))
+            first, last = -(-begin // self.WIDTH), end // self.WIDTH  # parents of none but these
             if first >= last:
-                break
+                yield nodes[begin:end]
+                return
+            yield nodes[begin : first * self.WIDTH]
+            yield nodes[last * self.WIDTH : end]
             begin, end = first, last
-        return float(result)
+        yield self._levels[-1].reshape(-1)[begin:end]
+
+    def _reduced(self, values: Any) -> Any:
+        return self._combine.reduce(values, initial=self._neutral)
 
     def scan_lower_bound(self, values: Any) -> Tensor:
         """In a tree of sums: the first index up to which the leaves add up to each value."""

@@ -144,7 +144,7 @@ def test_a_transform_is_not_applied_again_by_a_checkpoint(tmp_path: Path) -> Non
 def test_a_buffer_of_another_size_keeps_the_latest_frames_in_order(
     rollouts: int, size: int, tmp_path: Path
 ) -> None:
-    first, second = _make("rows", None), _make("memory", None, size)
+    first, second = _make("rows", None), _make("rows", None, size)
     source = Rollouts(2, 2)
     for _ in range(rollouts):
         first.extend(stub(), source.rollout())

@@ -44,7 +44,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     """
     # A fixed number of threads, since sums of floats depend on it; read when torch is loaded.
     os.environ["OMP_DYNAMIC"] = os.environ["MKL_DYNAMIC"] = "false"
-    # Numpy multiplies matrices that are too small for more than one thread.
+    # Numpy in this process and those it starts: there is nothing to multiply but small matrices.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     load_plugins(config.plugins)
     check_env_id(config.env)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tensordict.nn import AddStateIndependentNormalScale
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, distributions, nn
 from torchrl.data import Bounded, Categorical
 from torchrl.modules import IndependentNormal, NormalParamExtractor
@@ -21,6 +22,7 @@ from trainers.networks.numpy_nets import (
     GreedyHead,
     NumpyMLP,
     NumpyQHead,
+    give_numpy_one_thread,
     numpy_policy,
     numpy_q_network,
 )
@@ -345,3 +347,25 @@ def test_the_greedy_action(duelling: bool, num_atoms: int | None) -> None:
 )
 def test_the_networks_of_values_it_cannot_follow(network: nn.Module) -> None:
     assert numpy_q_network(network) is None
+
+
+# --------------------------------------------------------------------------- threads
+
+
+def test_numpy_s_threads_are_not_in_the_way() -> None:
+    """Also of a program that has loaded numpy before it asked for anything of ours."""
+    found = ThreadpoolController().lib_controllers
+    before = [library.num_threads for library in found]
+    of_numpy = [library for library in found if "numpy" in library.filepath]
+    others = [library for library in found if "numpy" not in library.filepath]
+    assert of_numpy
+    try:
+        for library in found:
+            library.set_num_threads(2)
+        give_numpy_one_thread.cache_clear()
+        NumpyMLP(net_of([8]))
+        assert {library.num_threads for library in of_numpy} == {1}
+        assert {library.num_threads for library in others} == {2}
+    finally:
+        for library, number in zip(found, before, strict=True):
+            library.set_num_threads(number)

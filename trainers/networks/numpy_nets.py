@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from tensordict.nn import AddStateIndependentNormalScale
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from trainers.networks.actors import ActionHead, Squash
@@ -39,6 +40,18 @@ _ACTIVATIONS: dict[type[nn.Module], _Activation] = {
 }
 
 
+@cache
+def give_numpy_one_thread() -> None:
+    """Take the other threads from Numpy's products of matrices, for the rest of the process.
+
+    They have nothing to do in products as small as these, and wait for some on torch's cores.
+    """
+    for library in ThreadpoolController().lib_controllers:
+        # Not torch's own, which may be of the same kind.
+        if library.internal_api == "openblas" and "numpy" in library.filepath:
+            library.set_num_threads(1)
+
+
 class NumpyMLP:
     """An ``nn.Sequential`` of linear layers, tanh and ReLU, perhaps behind a running norm.
 
@@ -49,6 +62,7 @@ class NumpyMLP:
     """
 
     def __init__(self, net: nn.Sequential) -> None:
+        give_numpy_one_thread()
         first = net[0]
         self.norm: RunningNorm | None = first if isinstance(first, RunningNorm) else None
         self._linear = [module for module in net if isinstance(module, nn.Linear)]

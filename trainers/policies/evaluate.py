@@ -64,8 +64,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(config: EvaluateConfig) -> int:
-    # Numpy multiplies matrices that are too small for more than one thread.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     algo = check_run(Path(config.run_dir), config.which, config.plugins).algo
     if not config.deterministic and not algo.policy_draws:
         hint = f"the policy of {algo.name} has one action for an observation, none to sample"

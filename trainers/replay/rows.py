@@ -96,16 +96,16 @@ class _Layout:
     def __init__(self, frame: TensorDictBase) -> None:
         leaves = list(leaves_of(frame))
         # The widest first: so everything lies at a multiple of its own width.
-        kinds = {leaf.dtype: None for _, leaf in leaves}
-        kinds = sorted(kinds, key=lambda kind: kind.itemsize, reverse=True)
+        kinds = dict.fromkeys(leaf.dtype for _, leaf in leaves)
+        by_width = sorted(kinds, key=lambda kind: kind.itemsize, reverse=True)
         self._groups: list[_Group] = []
         end = 0
-        for dtype in kinds:
+        for dtype in by_width:
             entries = [(key, leaf.shape) for key, leaf in leaves if leaf.dtype == dtype]
             sizes = [shape.numel() for _, shape in entries]
             begin, end = end, end + dtype.itemsize * sum(sizes)
             self._groups.append(_Group(dtype, begin, end, sizes, entries))
-        widest = max((dtype.itemsize for dtype in kinds), default=1)
+        widest = max((dtype.itemsize for dtype in by_width), default=1)
         self.width = widest * math.ceil(end / widest)
 
     def entries(self, rows: Tensor) -> TensorDict:

@@ -90,7 +90,8 @@ class Tree:
         """The fewest nodes that hold all of ``[begin, end)`` together."""
         for level in self._levels[:-1]:
             nodes = level.reshape(-1)
-            first, last = -(-begin // self.WIDTH), end // self.WIDTH  # parents of none but these
+            # The parents of whose children none is missing.
+            first, last = -(-begin // self.WIDTH), end // self.WIDTH
             if first >= last:
                 yield nodes[begin:end]
                 return

@@ -69,6 +69,7 @@ algo.priority_alpha=-1                 | algo.priority_alpha    | at least 0
 algo.priority_alpha=0.9                | algo.priority_alpha: got 0.9 | 0.6 with algo.prioritized
 algo=dqn algo.priority_beta=1          | algo.priority_beta: got 1.0 | 0.4 with algo.prioritized
 algo.fixed_alpha=true algo.alpha_lr=1  | algo.alpha_lr: got 1.0 | null with algo.fixed_alpha=true
+algo.fixed_alpha=true algo.min_alpha=0.1 | algo.min_alpha: got 0.1 | null with algo.fixed_alpha=true
 algo=discrete_sac algo.fixed_alpha=true algo.target_entropy=1 | got 1.0 | auto with algo.fixed_alpha
 algo.exploration_noise=-0.1            | algo.exploration_noise | at least 0
 algo.n_steps=0                         | algo.n_steps: got 0    | at least 1

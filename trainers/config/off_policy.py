@@ -152,7 +152,7 @@ class EntropyConfig(OffPolicyConfig):
         if high is not None and self.alpha_init > high:
             raise ConfigError("algo.alpha_init", self.alpha_init, f"at most algo.max_alpha={high}")
         if self.fixed_alpha:
-            keys = ("alpha_lr", "target_entropy")
+            keys = ("alpha_lr", "target_entropy", "min_alpha", "max_alpha")
             self.refuse_unused(keys, "with algo.fixed_alpha=true: alpha learns nothing")
 
 

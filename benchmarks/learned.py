@@ -72,7 +72,7 @@ class Result:
 
     @property
     def title(self) -> str:
-        return f"{self.planned.row.algo.upper().replace('_', ' ')} {self.planned.config.env.id}"
+        return f"{self.planned.row.algo} on {self.planned.config.env.id}"
 
     @property
     def anchors(self) -> list[Anchor]:

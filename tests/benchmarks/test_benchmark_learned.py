@@ -127,7 +127,7 @@ def test_a_row_says_what_was_reached(results: Results) -> None:
     results.trained("sac-HalfCheetah-100k", 100, [0] * 7 + [5000, 6000, 7000])
     results.trained("sac-HalfCheetah-100k", 101, [9000] * 7 + [6300, 6400, 6500])
     assert results.line("sac-HalfCheetah-100k") == [
-        *("[SAC HalfCheetah-v5](#sac-halfcheetah-100k)", "100k", "2", "6,200", "5,490", "6,156"),
+        *("[sac on HalfCheetah-v5](#sac-halfcheetah-100k)", "100k", "2", "6,200", "5,490", "6,156"),
         *("goal", "6,156 ± 738 (SimbaV2, 10 seeds, v4)", "16 min 40 s"),
     ]
     results.trained("ppo-CartPole-100k", 100, [500] * 10)
@@ -168,7 +168,7 @@ def test_a_section_has_command_picture_values_and_origin(results: Results) -> No
     assert section.strip().split("\n\n") == [
         "```sh\npython scripts/train.py algo=ppo env=CartPole total_frames=100_000 threads=1 "
         "device=cpu report.interval_s=0 seed=100   # and so on to seed=101\n```",
-        "![PPO CartPole-v1: evaluation return over frames](results/ppo-CartPole-100k.png)",
+        "![ppo on CartPole-v1: evaluation return over frames](results/ppo-CartPole-100k.png)",
         "| seed | last three evaluations | at frames | mean | wall clock |\n|---|---|---|---|---|\n"
         "| 100 | 7, 8, 9 | 80k, 90k, 100k | 8 | 16 min 40 s |\n"
         "| 101 | 3, 4, 5 | 10k, 20k, 30k (of 100k: unfinished) |  | 5 min 0 s |",

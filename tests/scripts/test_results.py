@@ -50,7 +50,7 @@ def test_a_list_is_trained_once_and_becomes_a_page(script: Any, capsys: Capture)
     assert started == "ppo-Pendulum-160 seed 100: started"
     assert finished.startswith("ppo-Pendulum-160 seed 100: finished at frame 160, return -")
     page = Path("docs/results.md").read_text()
-    assert "| [PPO Pendulum-v1](#ppo-pendulum-160) | 160 | 1 | -" in page
+    assert "| [ppo on Pendulum-v1](#ppo-pendulum-160) | 160 | 1 | -" in page
     assert "| 0 of 1 | - | -1,000,000 |" in page
     assert "\nSeed 100: commit " in page
     assert Path("docs/results/ppo-Pendulum-160.png").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -195,6 +196,35 @@ def test_mujoco_renders_by_what_is_there(tmp_path: Path) -> None:
     shown, rate = pictures(tmp_path / "a.mp4")
     assert ([shot.shape for shot in shown], rate) == ([(480, 480, 3)] * 4, 20)
     assert shown[0].std() > 20
+
+
+@pytest.mark.usefixtures("_own_variables")
+@pytest.mark.parametrize("name", ["HalfCheetah-v5", "Hopper-v5", "Ant-v5"])
+def test_a_body_that_runs_is_followed(name: str) -> None:
+    try:
+        check_rendering(CHEETAH)
+    except RenderingError as error:
+        pytest.skip(str(error))
+
+    def seen(**kwargs: Any) -> tuple[int, int]:
+        """Pixels of the body's orange, where it begins and 8 m farther on."""
+        with contextlib.closing(films._filmed_env(env_config(name, kwargs=kwargs))) as env:
+            simulation: Any = env.unwrapped
+            env.reset(seed=0)
+            before = films._picture(env)
+            places = simulation.init_qpos.copy()
+            places[0] += 8.0
+            simulation.set_state(places, simulation.init_qvel)
+            return orange(before), orange(films._picture(env))
+
+    def orange(picture: np.ndarray) -> int:
+        red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
+        return int(((red > green + 40) & (green > blue + 10)).sum())
+
+    before, after = seen()
+    assert min(before, after) > 1_000
+    assert after > before / 2
+    assert seen(default_camera_config={"distance": 4.0})[1] < 100  # as it was told
 
 
 @pytest.mark.usefixtures("_own_variables")

@@ -98,6 +98,56 @@ def test_a_run_that_began_where_another_had_ended_is_not_compared(tmp_path: Path
     assert compare(groups) == (None, left_out)
 
 
+def test_a_task_that_cannot_be_compared_does_not_hide_another(tmp_path: Path) -> None:
+    """On A one of five methods had ended before the others were evaluated."""
+    for seed in (0, 1):
+        make_run(tmp_path / f"early{seed}", seed=seed, algo="redq", env="A-v0")
+        on_a = [(algo, "A-v0") for algo in ("crossq", "sac", "td3", "tqc")]
+        for algo, env in (*on_a, ("sac", "B-v0"), ("td3", "B-v0")):
+            path = tmp_path / f"{algo}{env}{seed}"
+            make_run(path, seed=seed, algo=algo, env=env, every=5000)
+    groups, _ = grouped([read(path) for path in sorted(tmp_path.iterdir())])
+    found, left_out = compare(groups)
+    assert found is not None
+    assert (set(found.iqm), set(found.frames)) == ({"sac", "td3"}, {"A-v0", "B-v0"})
+    reason = "its method lacks a task of those that are compared"
+    assert left_out == [f"{method} on A-v0: {reason}" for method in ("crossq", "redq", "tqc")]
+
+    for seed in (0, 1):
+        make_run(tmp_path / f"other{seed}", seed=seed, algo="redq", env="B-v0", every=5000)
+    groups, _ = grouped([read(path) for path in sorted(tmp_path.iterdir())])
+    found, left_out = compare(groups)
+    assert found is not None
+    assert (set(found.iqm), set(found.frames)) == ({"redq", "sac", "td3"}, {"B-v0"})
+    apart = "one of the runs was evaluated only after another had ended"
+    assert left_out == [
+        f"{method} on A-v0: {apart if method in found.iqm else reason}"
+        for method in ("crossq", "redq", "sac", "td3", "tqc")
+    ]
+
+
+def test_of_as_many_scores_those_on_more_tasks_are_compared(tmp_path: Path) -> None:
+    two = [1.0, 2.0]
+    finals: Finals = {(algo, "A-v0"): two for algo in ("crossq", "redq", "sac", "td3")}
+    finals |= {(algo, "B-v0"): two for algo in ("sac", "td3")}
+    found, _ = compared(tmp_path, finals)
+    assert found is not None
+    assert (set(found.iqm), set(found.frames)) == ({"sac", "td3"}, {"A-v0", "B-v0"})
+
+
+def test_seeds_do_not_weigh_tasks(tmp_path: Path) -> None:
+    """SAC is better on both, and has more runs where both are worse, TD3 where both are better."""
+    finals: Finals = {
+        ("sac", "A-v0"): [20.0, 20.0, 20.0, 20.0, 20.0, 100.0],
+        ("td3", "A-v0"): [0.0, 10.0],
+        ("sac", "B-v0"): [100.0, 100.0],
+        ("td3", "B-v0"): [0.0, 90.0, 90.0, 90.0, 90.0, 90.0],
+    }
+    found, _ = compared(tmp_path, finals)
+    assert found is not None
+    assert list(found.iqm) == ["sac", "td3"]
+
+
 @pytest.mark.parametrize(
     ("finals", "reasons"),
     [
@@ -123,7 +173,8 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     two = [1.0, 2.0]
     finals: Finals = {(algo, "A-v0"): two for algo in ("sac", "ppo", "td3")}
     finals |= {(algo, "B-v0"): two for algo in ("sac", "ppo")}
-    finals |= {("ppo", "C-v0"): two, ("sac", "C-v0"): [1.0], ("td3", "D-v0"): two}
+    finals |= {(algo, "C-v0"): two for algo in ("ppo", "td3")}
+    finals |= {("sac", "C-v0"): [1.0], ("td3", "D-v0"): two}
     found, left_out = compared(tmp_path, finals)
     assert found is not None
     assert (set(found.iqm), list(found.frames)) == ({"sac", "ppo"}, ["A-v0", "B-v0"])
@@ -131,7 +182,8 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
         "td3 on A-v0: its method lacks a task of those that are compared",
         "ppo on C-v0: not all of the methods that are compared have two finished runs there",
         "sac on C-v0: 1 finished run, it takes two to say anything",
-        "td3 on D-v0: its method lacks a task of those that are compared",
+        "td3 on C-v0: its method lacks a task of those that are compared",
+        "td3 on D-v0: no other method has two finished runs there",
     ]
 
 

@@ -45,6 +45,19 @@ def test_tasks_are_pooled() -> None:
     assert estimate(strata, pooled_iqm) == 1.5  # 0 and 4 are left out
 
 
+def test_tasks_weigh_the_same_however_many_runs_they_have() -> None:
+    one, other = np.array([0.0, 4.0]), np.array([1.0, 2.0, 5.0])
+    # Of five runs one may be left out at either end: of the whole a fifth, 0.2. A run of the first
+    # weighs 1/4, one of the second 1/6: of the lowest 0.05 is left, of the second highest 0.2167.
+    expected = (0.05 * 0 + (1 + 2) / 6 + (0.25 - (0.2 - 1 / 6)) * 4) / 0.6
+    assert estimate([one, other], pooled_iqm) == pytest.approx(expected)
+    assert estimate([other, one], pooled_iqm) == pytest.approx(expected)
+    each_twice = [np.repeat(one, 6), np.repeat(other, 4)]
+    assert estimate(each_twice, pooled_iqm) == iqm(np.concatenate(each_twice))
+    low, high = interval([one, other], pooled_iqm)
+    assert 0.0 <= low < expected < high <= 5.0
+
+
 def every_resample(strata: Sequence[np.ndarray], statistic: Callable[..., float]) -> np.ndarray:
     """The statistic of each resample there is, all equally likely."""
     drawn = [list(product(stratum, repeat=len(stratum))) for stratum in strata]
@@ -90,7 +103,7 @@ def test_runs_are_resampled_within_their_task() -> None:
     # Between tasks there would be means from 0 to 10.
     strata = [np.zeros(3), np.full(3, 10.0)]
     assert interval(strata, pooled_iqm) == (5.0, 5.0)
-    strata = [np.array([0.0, 1.0]), np.array([5.0, 7.0, 12.0])]
+    strata = [np.array([0.0, 1.0, 3.0]), np.array([5.0, 7.0, 12.0])]
     assert_is_interval(interval(strata, pooled_iqm), every_resample(strata, trimmed_mean))
 
 

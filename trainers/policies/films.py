@@ -31,6 +31,9 @@ logger = logging.getLogger("trainers")
 
 MAX_PICTURES_PER_S = 30  # of what is filmed, at the speed it would have
 
+# Ways to tell Gymnasium's MuJoCo environments where to look from.
+_CAMERAS = {"camera_id", "camera_name", "default_camera_config"}
+
 # What MuJoCo needs to draw a picture, in a process that may come to harm.
 _PROBE = """
 import importlib, sys
@@ -159,7 +162,21 @@ def _filmed_env(config: EnvConfig) -> gym.Env:
         # Without a GPU four times as fast, and hardly to be seen; nothing else depends on it.
         quality = env.unwrapped.model.vis.quality  # type: ignore[attr-defined]  # MuJoCo's
         quality.shadowsize, quality.offsamples = 1024, 0
+        if not config.kwargs.keys() & _CAMERAS:
+            _follow(env.unwrapped)
     return env
+
+
+def _follow(env: Any) -> None:
+    """By the camera that goes with the body, where the model has one.
+
+    Gymnasium takes one that stands still unless it is told, and a body that runs is soon gone.
+    """
+    import mujoco
+
+    number = mujoco.mj_name2id(env.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+    if number != -1:
+        env.mujoco_renderer.camera_id = number
 
 
 def _picture(env: gym.Env) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -22,6 +22,9 @@ from trainers.reporting.stats import (
 
 THRESHOLDS = np.linspace(0, 1, 101)
 MOST_METHODS_IN_PAIRS = 4
+
+Curves = Mapping[tuple[str, str], Sequence[Points]]
+"""Returns of the finished runs, by method and task."""
 
 Interval = tuple[float, float, float]
 """An estimate, and the ends of its 95 % interval."""
@@ -48,32 +51,31 @@ def compare(groups: Sequence[Group]) -> tuple[Comparison | None, list[str]]:
         The comparison; and what has no part in it, with the reason, where there are two methods.
     """
     # Of a method that has one seed nothing can be said.
-    table = {(g.method, g.task): g.finished for g in groups if len(g.finished) > 1}
-    methods, tasks = _shared(list(table))
+    curves = {
+        (g.method, g.task): [measurements(run, RETURN, "frames") for run in g.finished]
+        for g in groups
+        if len(g.finished) > 1
+    }
+    methods, tasks = _shared(curves)
     frames: dict[str, float] = {}
     scores: dict[str, list[np.ndarray]] = {method: [] for method in methods}
     for task in tasks:
-        curves = {
-            m: [measurements(run, RETURN, "frames") for run in table[m, task]] for m in methods
-        }
-        places = _places([curve for several in curves.values() for curve in several])
-        if len(places) == 0:
-            continue
+        places = _places(curves, methods, task)
         frames[task] = float(places[-1])
         raw = {
-            method: np.array([np.interp(places, *curve).mean() for curve in several])
-            for method, several in curves.items()
+            method: np.array([np.interp(places, *curve).mean() for curve in curves[method, task]])
+            for method in methods
         }
         for method, values in _normalised(raw).items():
             scores[method].append(values)
     left_out = [
-        f"{group.method} on {group.task}: {_reason(group, methods, tasks)}"
+        f"{group.method} on {group.task}: {_reason(group, curves, methods)}"
         for group in groups
-        if group.method not in methods or group.task not in frames
+        if group.method not in methods or group.task not in tasks
     ]
     if len({group.method for group in groups}) < 2:
         left_out = []  # nothing was to be compared
-    if not frames:
+    if not tasks:
         return None, left_out
     iqms = {method: _number(scores[method], pooled_iqm) for method in methods}
     shares = profile(THRESHOLDS)
@@ -89,46 +91,59 @@ def compare(groups: Sequence[Group]) -> tuple[Comparison | None, list[str]]:
     return comparison, left_out
 
 
-def _places(curves: Sequence[Points]) -> np.ndarray:
-    """Where the curves of a task are compared; none, if one began only after another had ended.
+def _places(curves: Curves, methods: Sequence[str], task: str) -> np.ndarray:
+    """Where methods are compared on a task; nowhere, if a run began only after another had ended.
 
     As the last three evaluations of the run that has the fewest while all have a curve, moved up so
     that they end where the first of the curves does.
     """
-    first = max(frames[0] for frames, _ in curves)
-    last = min(frames[-1] for frames, _ in curves)
+    everything = [frames for method in methods for frames, _ in curves[method, task]]
+    first = max(frames[0] for frames in everything)
+    last = min(frames[-1] for frames in everything)
     if first > last:
         return np.zeros(0)
-    within = [frames[(frames >= first) & (frames <= last)] for frames, _ in curves]
+    within = [frames[(frames >= first) & (frames <= last)] for frames in everything]
     coarsest = min(filter(len, within), key=len)[-3:]
     return coarsest + (last - coarsest[-1])
 
 
-def _reason(group: Group, methods: Sequence[str], tasks: Sequence[str]) -> str:
-    """Why a group has no part in a comparison of these methods on these tasks."""
+def _reason(group: Group, curves: Curves, methods: Sequence[str]) -> str:
+    """Why a group has no part in a comparison of these methods."""
     if (count := len(group.finished)) < 2:
         return f"{count} finished run{'s' * (count != 1)}, it takes two to say anything"
-    if not methods:
+    there = {method for method, task in curves if task == group.task}
+    if len(there) == 1:
         return "no other method has two finished runs there"
-    if group.method not in methods:
+    if methods and group.method not in methods:
         return "its method lacks a task of those that are compared"
-    if group.task not in tasks:
+    if not there.issuperset(methods):
         return "not all of the methods that are compared have two finished runs there"
     return "one of the runs was evaluated only after another had ended"
 
 
-def _shared(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+def _shared(curves: Curves) -> tuple[list[str], list[str]]:
     """The methods and tasks to compare: of all sets of tasks that a method has, the fullest."""
     has: dict[str, set[str]] = {}
-    for method, task in pairs:
+    for method, task in curves:
         has.setdefault(method, set()).add(task)
-    common = [has[x] & has[y] for x, y in combinations(has, 2)]
     best: tuple[list[str], list[str]] = [], []
-    for tasks in common:
-        methods = [method for method in has if tasks and tasks <= has[method]]
-        if len(methods) * len(tasks) > len(best[0]) * len(best[1]):
+    for x, y in combinations(has, 2):
+        tasks = has[x] & has[y]
+        methods: list[str] = []
+        while tasks:
+            methods = [method for method in has if tasks <= has[method]]
+            apart = {task for task in tasks if len(_places(curves, methods, task)) == 0}
+            if not apart:
+                break
+            tasks = tasks - apart
+        if _size(methods, tasks) > _size(*best):
             best = methods, sorted(tasks)
     return best
+
+
+def _size(methods: Collection[str], tasks: Collection[str]) -> tuple[int, int]:
+    """How much a comparison shows: as many scores on more tasks are more."""
+    return len(methods) * len(tasks), len(tasks)
 
 
 def _normalised(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

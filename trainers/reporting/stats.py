@@ -30,8 +30,21 @@ def iqm(scores: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def pooled_iqm(strata: Sequence[np.ndarray]) -> np.ndarray:
-    """Interquartile mean of all runs of all tasks."""
-    return iqm(np.concatenate(strata, axis=1), axis=1)
+    """Interquartile mean of all runs of all tasks, every task weighing the same.
+
+    Where all tasks have as many runs as each other it is the ``iqm`` of them all. Where they have
+    not, a run weighs less the more its task has, and the outer ones may be left out in part.
+    """
+    scores = np.concatenate(strata, axis=1)
+    count = scores.shape[1]
+    if len({stratum.shape[1] for stratum in strata}) == 1:
+        return iqm(scores, axis=1)
+    weights = np.concatenate([np.full(s.shape[1], 1 / s.shape[1]) for s in strata]) / len(strata)
+    order = np.argsort(scores, axis=1)
+    upto = np.cumsum(weights[order], axis=1)
+    cut = count // 4 / count
+    kept = np.diff(upto.clip(cut, 1 - cut), axis=1, prepend=cut)
+    return (np.take_along_axis(scores, order, axis=1) * kept).sum(axis=1) / (1 - 2 * cut)
 
 
 def profile(thresholds: np.ndarray) -> Statistic:

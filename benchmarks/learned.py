@@ -202,7 +202,7 @@ def _reached(each: Result, must: float | None) -> str:
 def _published(anchor: Anchor, env: str) -> str:
     spread = f" ± {number(anchor.std)}" if anchor.std is not None else ""
     seeds = f"{anchor.seeds} seed{'s' * (anchor.seeds > 1)}"
-    version = f", {anchor.env.rpartition('-')[2]}" if anchor.env != env else ""
+    version = f", {anchor.version}" if anchor.env != env else ""
     return f"{number(anchor.score)}{spread} ({anchor.source}, {seeds}{version})"
 
 

@@ -5,7 +5,8 @@
     run_dir=RUN           what scripts/train.py left, or a checkpoint in it
     format=               onnx (the extra export brings what it needs) or torch_export (a .pt2 file)
     which=best|latest     best by evaluation, which is the default, or the newest checkpoint
-    out=DIR               default: RUN/exports/<which>-<format>; it must not exist yet
+    out=DIR               default: RUN/exports/<which>-<format>; an earlier export there is replaced,
+                          anything else is not
     plugins=[my_pkg.mine] what the run was trained with: modules named in a file are not imported
 
 Exit codes: 0 written and checked, 2 wrong input, 1 anything else.
@@ -21,12 +22,13 @@ from trainers.config.export import ExportConfig, ExportError
 from trainers.disk import WriteError
 from trainers.policies.policies import check_run, load_policy, locate_run
 from trainers.saving.staging import staged
+from trainers.signals import exit_code, interrupt_on_signals
 
-FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_INPUT = 1, 2
 
 
 def main(argv: list[str]) -> int:
-    """The exit code: 0 written and checked, 2 wrong input, 1 anything else, 130 Ctrl-C."""
+    """The exit code: 0 written and checked, 2 wrong input, 1 anything else; or of a signal."""
     if {"-h", "--help"} & set(argv):
         print(__doc__)
         return 0
@@ -35,8 +37,8 @@ def main(argv: list[str]) -> int:
     except (ConfigError, ExportError, WriteError) as error:
         print(f"export.py: {error}", file=sys.stderr)
         return WRONG_INPUT if isinstance(error, ConfigError) else FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interruption:
+        return exit_code(interruption)
 
 
 def run(config: ExportConfig) -> int:
@@ -45,7 +47,7 @@ def run(config: ExportConfig) -> int:
     run_dir, out = Path(config.run_dir), _directory(config)
     check_run(run_dir, config.which, config.plugins)
     try:
-        with staged(out) as directory:
+        with staged(out, _is_export) as directory:
             from trainers.policies.export import export
 
             loaded = load_policy(run_dir, config.which, config.plugins)
@@ -68,5 +70,11 @@ def _directory(config: ExportConfig) -> Path:
     return place / "exports" / f"{weights}-{config.format}"
 
 
+def _is_export(directory: Path) -> bool:
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    return "policy.json" in names and names <= {"policy.json", "policy.onnx", "policy.pt2"}
+
+
 if __name__ == "__main__":
+    interrupt_on_signals()
     sys.exit(main(sys.argv[1:]))

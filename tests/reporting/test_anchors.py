@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from support.made_up_runs import make_run
 
 from trainers.reporting import anchors as module
 from trainers.reporting.anchors import anchors
+from trainers.reporting.figures import GREY, Look
 from trainers.reporting.groups import grouped
+from trainers.reporting.report import _published
 from trainers.reporting.runs import read
 
 DATA = json.loads(Path(module.__file__).with_name("anchors.json").read_text())
@@ -64,3 +67,20 @@ def test_another_task_of_the_environment_has_none(tmp_path: Path) -> None:
     make_run(tmp_path / "a", [1.0], every=100_000, settings=changed)
     (group,), _ = grouped([read(tmp_path / "a")])
     assert group.anchors == []
+
+
+def test_a_published_score_has_the_colour_of_its_method(tmp_path: Path) -> None:
+    for algo in ("sac", "td3"):
+        make_run(tmp_path / algo, [1.0], every=100_000, algo=algo)
+    look = {name: Look(f"#{name}", "-") for name in ("sac", "td3", "sac batch_size=8")}
+    groups, _ = grouped([read(path) for path in sorted(tmp_path.iterdir())])
+    drawn = [(a.algo, a.frames, colour) for a, colour in _published(groups, "frames", look)]
+    assert drawn == [
+        (algo, frames, f"#{algo}") for algo in ("sac", "td3") for frames in (50_000, 100_000)
+    ]
+    drawn = [(a.algo, a.frames, colour) for a, colour in _published(groups, "seconds", look)]
+    assert drawn == [("sac", 100_000, "#sac"), ("td3", 100_000, "#td3")]
+
+    several = [*groups, replace(groups[0], method="sac batch_size=8")]
+    colours = {a.algo: colour for a, colour in _published(several, "frames", look)}
+    assert colours == {"sac": GREY, "td3": "#td3"}

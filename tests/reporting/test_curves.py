@@ -91,7 +91,7 @@ def test_a_run_that_was_never_measured_is_nowhere(tmp_path: Path) -> None:
 def test_the_legend_counts_those_that_are_shown(tmp_path: Path) -> None:
     finished, late = [(1000, 0.0), (4000, 30.0)], [(1000, 500.0)]
     assert _count(curve_of(tmp_path / "a", finished, finished)) == "2 seeds"
-    assert _count(curve_of(tmp_path / "b", late, late, total=9000)) == "2 seeds"
+    assert _count(curve_of(tmp_path / "b", late, late, total=9000)) == "2 seeds, unfinished"
     some = curve_of(tmp_path / "c", finished, finished, late)
     assert _count(some) == "2 finished, 1 unfinished"
 

@@ -44,5 +44,18 @@ def test_what_cannot_be_made_is_named(tmp_path: Path) -> None:
     for path, said in {"file": "nothing is yet", "file/out": "Not a directory"}.items():
         with pytest.raises(ConfigError, match=f"^out: .*{said}"), staged(tmp_path / path):
             pass
-    with pytest.raises(ConfigError, match=r"^output: "), staged(tmp_path, key="output"):
+
+
+def test_what_is_replaceable_stays_until_there_is_another(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staged(out) as directory:
+        (directory / "old").touch()
+    with pytest.raises(ConfigError, match="nothing is yet"), staged(out, lambda out: False):
         pass
+    with pytest.raises(KeyError), staged(out, lambda out: True) as directory:
+        raise KeyError
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
+    with staged(out, lambda out: True) as directory:
+        (directory / "new").touch()
+        assert (out / "old").exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "new"]

@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -344,6 +345,33 @@ def test_a_full_disk_is_a_line_and_leaves_nothing(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 1
     assert capsys.readouterr() == ("", f"export.py: {tmp_path}/new/out: File too large\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(
+    script: Any, exported: Path, run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(exported, out)
+    (out / "policy.pt2").write_text("old")
+    line = [f"run_dir={run}", "format=torch_export", "which=latest", f"out={out}"]
+    assert script.main(line) == 0
+    assert len((out / "policy.pt2").read_bytes()) > 1000
+    (out / "notes.txt").touch()
+    capsys.readouterr()
+    assert script.main(line) == 2
+    assert "expected a path where nothing is yet" in capsys.readouterr().err
+
+
+def test_a_signal_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    script = [sys.executable, str(SCRIPT), f"run_dir={run}", "format=torch_export"]
+    process = subprocess.Popen(
+        [*script, f"out={tmp_path}/out"], env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    )
+    while not list(tmp_path.iterdir()) and process.poll() is None:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60) == 143
     assert list(tmp_path.iterdir()) == []
 
 

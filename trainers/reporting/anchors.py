@@ -22,6 +22,11 @@ class Anchor:
     source: str  # short, for a legend
     citation: str
 
+    @property
+    def version(self) -> str:
+        """Of the environment: v4."""
+        return self.env.rpartition("-")[2]
+
 
 @cache
 def _all() -> list[tuple[frozenset[str], Anchor]]:

@@ -31,6 +31,7 @@ class Curve:
     count: np.ndarray  # runs that reach to the point; the others have no part in it
     runs: Sequence[Points]  # each by itself, where it was measured
     aside: Sequence[Points]  # unfinished runs, which have no part in the curve
+    finished: bool  # the runs; where none is, the curve is of unfinished ones
 
     @property
     def complete(self) -> np.ndarray:
@@ -63,7 +64,7 @@ def curve(group: Group, metric: str, clock: Clock, with_interval: bool = True) -
         middle[at] = iqm(part)
         if with_interval and len(part) > 1:
             low[at], high[at] = interval([part], pooled_iqm, RESAMPLES)
-    return Curve(x, middle, low, high, there.sum(axis=0), measured, aside)
+    return Curve(x, middle, low, high, there.sum(axis=0), measured, aside, bool(group.finished))
 
 
 def measurements(run: Run, metric: str, clock: Clock) -> Points:

@@ -23,7 +23,7 @@ from trainers.reporting.curves import Clock, Curve
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ("-", (0, (5, 2)), (0, (6, 1.5, 1, 1.5)))
 DOTTED: Any = {"ls": (0, (1, 1.5)), "lw": 1.4}
-ANCHOR = "#555555"
+GREY = "#555555"
 ANCHOR_MARKERS = ("D", "s", "^", "v", "P")
 ANCHOR_DASHES = ((0, (2, 2)), (0, (7, 2)), (0, (7, 2, 1, 2)), (0, (1, 3)))
 
@@ -96,7 +96,7 @@ def learning_curve(
     unit: str,
     curves: Mapping[str, Curve],
     look: Mapping[str, Look],
-    anchors: Sequence[Anchor] = (),
+    anchors: Sequence[tuple[Anchor, str]] = (),
     seeds: bool = True,
 ) -> bytes:
     """Curves over frames or wall-clock time, with their intervals and with published scores; a PNG.
@@ -107,7 +107,7 @@ def learning_curve(
         unit: of the vertical axis.
         curves: by method.
         look: by method.
-        anchors: drawn where they lie over frames, as lines over time.
+        anchors: each with its colour; drawn where they lie over frames, as lines over time.
         seeds: draw each run as well, and say how many there are.
     """
     end = max(curve.x[-1] for curve in curves.values())
@@ -116,9 +116,9 @@ def learning_curve(
         for method, curve in curves.items():
             _draw(axes, method, curve, look[method], scale, seeds)
         if not all(curve.complete.all() for curve in curves.values()):
-            axes.plot([], [], color=ANCHOR, **DOTTED, label="dotted: not all seeds")
-        for number, anchor in enumerate(anchors):
-            _draw_anchor(axes, anchor, number, clock)
+            axes.plot([], [], color=GREY, **DOTTED, label="dotted: not all seeds")
+        for number, (anchor, colour) in enumerate(anchors):
+            _draw_anchor(axes, anchor, colour, number, clock)
         axes.set_ylabel(unit)
         axes.yaxis.set_major_formatter(_thousands)
         axes.set_xlim(0, end / scale * 1.02 or 1.0)
@@ -154,25 +154,25 @@ def _count(curve: Curve) -> str:
     count = len(curve.runs)
     if curve.aside:
         return f"{count} finished, {len(curve.aside)} unfinished"
-    return f"{count} seed{'s' * (count > 1)}"
+    return f"{count} seed{'s' * (count > 1)}{', unfinished' * (not curve.finished)}"
 
 
-def _draw_anchor(axes: Axes, anchor: Anchor, number: int, clock: Clock) -> None:
+def _draw_anchor(axes: Axes, anchor: Anchor, colour: str, number: int, clock: Clock) -> None:
     """A published score: over frames at its place, over time (which is not known) as a line."""
     spread = f" ± {anchor.std:,.0f}" if anchor.std is not None else ""
     label = (
         f"published: {anchor.algo} {anchor.score:,.0f}{spread} at {short(anchor.frames)}, "
-        f"{anchor.seeds} seed{'s' * (anchor.seeds > 1)} ({anchor.source})"
+        f"{anchor.seeds} seed{'s' * (anchor.seeds > 1)} ({anchor.source}, {anchor.version})"
     )
     if clock == "seconds":
         dashes = ANCHOR_DASHES[number % len(ANCHOR_DASHES)]
-        axes.axhline(anchor.score, color=ANCHOR, lw=1.0, ls=dashes, zorder=1, label=label)
+        axes.axhline(anchor.score, color=colour, lw=1.0, ls=dashes, zorder=1, label=label)
         return
     axes.errorbar(
         anchor.frames,
         anchor.score,
         yerr=anchor.std,
-        color=ANCHOR,
+        color=colour,
         marker=ANCHOR_MARKERS[number % len(ANCHOR_MARKERS)],
         ms=6,
         mfc="white",
@@ -253,7 +253,7 @@ def improvements(
             name.set_in_layout(False)  # else the axes make room for it at their right
             axes.barh(place, high - low, left=low, height=0.3, color=colour, alpha=0.3)
             axes.plot([middle, middle], [place - 0.18, place + 0.18], color=colour, lw=2.2)
-        axes.axvline(0.5, color=ANCHOR, lw=1.0, ls=(0, (2, 2)), zorder=1)
+        axes.axvline(0.5, color=GREY, lw=1.0, ls=(0, (2, 2)), zorder=1)
         axes.set_yticks([])
         axes.set_ylim(-0.4, len(rows) - 0.2)
         axes.set_xlim(-0.01, 1.01)

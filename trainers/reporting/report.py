@@ -12,7 +12,7 @@ from trainers.reporting import figures
 from trainers.reporting.anchors import Anchor
 from trainers.reporting.compare import THRESHOLDS, Comparison, compare
 from trainers.reporting.curves import Clock, Curve, curve
-from trainers.reporting.figures import Look
+from trainers.reporting.figures import GREY, Look
 from trainers.reporting.groups import Group, LeftOut, grouped
 from trainers.reporting.runs import RETURN, Run
 
@@ -107,7 +107,8 @@ def _title(groups: Sequence[Group]) -> str:
     first, count = groups[0].runs[0], sum(len(group.runs) for group in groups)
     if count == 1:
         return f"{first.algo} on {first.task}, seed {first.seed}"
-    algorithms = " and ".join(dict.fromkeys(group.runs[0].algo for group in groups))
+    *others, last = dict.fromkeys(group.runs[0].algo for group in groups)
+    algorithms = f"{', '.join(others)} and {last}" if others else last
     tasks = list(dict.fromkeys(group.task for group in groups))
     where = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
     return f"{algorithms} on {where}, {count} runs"
@@ -120,7 +121,7 @@ def _section(task: str, groups: Sequence[Group], look: Mapping[str, Look]) -> Se
         curves = _curves(groups, name, clock, with_interval=result)
         if not curves:
             return []
-        shown = _published(groups, clock) if name == RETURN else []
+        shown = _published(groups, clock, look) if name == RETURN else []
         title = task if result else name
         png = figures.learning_curve(title, clock, unit, curves, look, shown, seeds=result)
         file = re.sub(r"[^\w.=-]+", "-", f"{task}-{name}-over-{clock}")
@@ -145,12 +146,21 @@ def _section(task: str, groups: Sequence[Group], look: Mapping[str, Look]) -> Se
     )
 
 
-def _published(groups: Sequence[Group], clock: Clock) -> list[Anchor]:
-    """What was published; over time, where its frames cannot be seen, the last of each source."""
-    found = list(dict.fromkeys(anchor for group in groups for anchor in group.anchors))
-    if clock == "frames":
-        return found
-    return list({(anchor.algo, anchor.source): anchor for anchor in found}.values())
+def _published(
+    groups: Sequence[Group], clock: Clock, look: Mapping[str, Look]
+) -> list[tuple[Anchor, str]]:
+    """What was published, each in the colour of its method, or grey if there are several of it.
+
+    Over time, where its frames cannot be seen, the last of each source.
+    """
+    colours: dict[Anchor, str] = {}
+    for group in groups:
+        for anchor in group.anchors:
+            colours[anchor] = GREY if anchor in colours else look[group.method].colour
+    if clock == "seconds":
+        last = {(anchor.algo, anchor.source): anchor for anchor in colours}
+        colours = {anchor: colours[anchor] for anchor in last.values()}
+    return list(colours.items())
 
 
 def _curves(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,15 +13,19 @@ from trainers.disk import writing
 
 
 @contextmanager
-def staged(out: Path, key: str = "out") -> Iterator[Path]:
+def staged(out: Path, replaceable: Callable[[Path], bool] = lambda out: False) -> Iterator[Path]:
     """A directory to write to that becomes ``out`` at the end; if anything fails, nothing stays.
 
+    Args:
+        out: where nothing is yet, or what is replaceable: it goes once the new one is whole.
+        replaceable: says so of what is there.
+
     Raises:
-        ConfigError: ``out`` exists, or cannot be made; it names ``key``.
+        ConfigError: ``out`` exists and stays, or cannot be made.
         WriteError: what was written cannot be moved there.
     """
-    if out.exists():
-        raise ConfigError(key, str(out), "a path where nothing is yet")
+    if out.exists() and not replaceable(out):
+        raise ConfigError("out", str(out), "a path where nothing is yet")
     staging = out.with_name(f".{out.name}.{os.getpid()}.partial")
     missing = [path for path in out.parents if not path.exists()]
     try:
@@ -29,9 +33,11 @@ def staged(out: Path, key: str = "out") -> Iterator[Path]:
             staging.mkdir(parents=True)
         except OSError as error:
             allowed = "a directory that can be made"
-            raise ConfigError(key, str(out), allowed, error.strerror) from error
+            raise ConfigError("out", str(out), allowed, error.strerror) from error
         yield staging
         with writing(out):
+            if out.exists():
+                shutil.rmtree(out)
             staging.rename(out)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

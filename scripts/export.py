@@ -5,8 +5,8 @@
     run_dir=RUN           what scripts/train.py left, or a checkpoint in it
     format=               onnx (the extra export brings what it needs) or torch_export (a .pt2 file)
     which=best|latest     best by evaluation, which is the default, or the newest checkpoint
-    out=DIR               default: RUN/exports/<which>-<format>; an earlier export there is replaced,
-                          anything else is not
+    out=DIR               default: RUN/exports/<which>-<format>; only an earlier export may be
+                          there, which is replaced
     plugins=[my_pkg.mine] what the run was trained with: modules named in a file are not imported
 
 Exit codes: 0 written and checked, 2 wrong input, 1 anything else.

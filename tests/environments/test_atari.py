@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -124,6 +125,32 @@ def test_games_begin_differently_by_their_seed() -> None:
     assert all(later(env, seed) == before for seed, before in seen.items())
     still = make_env(config(max_no_ops=0))
     assert len({later(still, seed) for seed in range(6)}) == 1
+
+
+def test_a_game_begins_after_1_to_so_many_frames() -> None:
+    game: Any = make_env(config(max_no_ops=5, fire=False))
+    begins = []
+    for seed in range(40):
+        game.reset(seed=seed)
+        begins.append(game.unwrapped.ale.getEpisodeFrameNumber())
+    assert set(begins) == {1, 2, 3, 4, 5}
+
+
+def test_actions_stick_as_often_as_they_are_told_to() -> None:
+    """Two actions in turn, a frame each: one is held where the other one was wanted."""
+    env = raw()
+    ale: Any = SimpleNamespace(acts=[], act=lambda action: ale.acts.append(action) or 0)
+    game = AtariGame(env, frame_skip=1, max_no_ops=0, fire=False, repeat_action_probability=0.25)
+    game.reset(seed=0)
+    ale.game_over = lambda **_: False
+    ale.lives, ale.game_truncated, ale.getScreenGrayscale = int, bool, lambda screen: None
+    game._ale = ale
+    wanted = [2, 3] * 2_000
+    for action in wanted:
+        game.step(action)
+    stuck = [game._actions[action] != held for action, held in zip(wanted, ale.acts, strict=True)]
+    # One that sticks after one that stuck is what was wanted then: 0.25 / (1 + 0.25).
+    assert np.mean(stuck) == pytest.approx(0.2, abs=0.02)
 
 
 def test_frames_are_skipped_and_filmed_at_their_speed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,3 +58,17 @@ def test_it_makes_no_noise(caplog: pytest.LogCaptureFixture) -> None:
         log.propagate = before
     assert not caplog.records
     assert not log.disabled
+
+
+def test_priorities_stay_on_the_host_when_the_frames_are_on_a_gpu() -> None:
+    sampler = Prioritized(8, alpha=1.0, beta=1.0)
+    sampler.extend(torch.arange(4))
+    sampler.update_priority(torch.arange(4), torch.tensor([0.0, 0.0, 5.0, 0.0]))
+
+    class OnGPU(list[int]):
+        device, ndim = torch.device("cuda"), 1
+
+    storage: Any = OnGPU(range(4))
+    index, _ = sampler.sample(storage, 64)
+    assert sampler.device.type == "cpu"
+    assert (index == 2).float().mean() > 0.9

@@ -28,7 +28,8 @@ class Prioritized(PrioritizedSampler):
         log = logging.getLogger("torchrl")
         log.disabled, before = True, log.disabled  # it warns of the trees that are not used
         try:
-            super().__init__(max_capacity, alpha, beta, dtype=torch.float64)
+            # On the host wherever the frames are: else it would make its own trees on their GPU.
+            super().__init__(max_capacity, alpha, beta, dtype=torch.float64, device="cpu")
         finally:
             log.disabled = before
 

@@ -30,12 +30,19 @@ INTRODUCTION = """\
 
 What the presets learn, by `make results`, which trains all of it, or goes on where it was stopped,
 and writes this page. A figure is the mean of a run's last three evaluations (deterministic policy,
-environments and seeds of its own), never the best; a row's is the mean over its seeds, and all that
-were run are shown. Presets were tuned on seeds below 100. Pictures show interquartile means over
-the seeds with 95 % bootstrap intervals. All seeds are evaluated from the same start states (of
-`eval.seed`), so what these contribute is in no interval. What is kept of each run (its evaluations,
-its configuration, the commit and the machine) is in [`results/`](results/); `python
-scripts/results.py --page` makes the page from that.
+environments and seeds of its own), never the best; a row's is the mean over its seeds ± their
+standard deviation. *Must* and *goal* are what this project asks of itself, *reached* is which of
+the two it has come to. Presets were tuned on seeds below 100; but some were tuned again after seeds
+from 100 on had been seen, and these are shown anew: [which, and what they returned
+before](#presets-that-were-tuned-again). [What was tried where a goal was not
+reached](#goals-that-were-not-reached).
+
+Pictures show interquartile means over the seeds with 95 % bootstrap intervals, which tend to be too
+narrow of so few. All seeds are evaluated from the same start states (of `eval.seed`), so what these
+contribute is in no interval. The time of a run is wall clock, of the seed in the middle, and no
+measure of speed: other trainings and tests ran beside most of them ([benchmarks](benchmarks.md) are
+apart). What is kept of each run (its evaluations, its configuration, the commit and the machine) is
+in [`results/`](results/); `python scripts/results.py --page` makes the page from that.
 """
 
 VERSIONS = """\
@@ -168,13 +175,19 @@ def _line(each: Result, must: float | None) -> list[str]:
         f"[{each.title}](#{row.name.lower()})",
         short(row.frames),
         f"{row.seeds}" if each.complete else f"{count} of {row.seeds}",
-        number(each.mean),
+        f"{number(each.mean)}{_spread(each)}",
         "" if must is None else f"{number(must)}{whose}",
         "" if row.goal is None else number(row.goal),
         _reached(each, must),
         "; ".join(_published(anchor, each.planned.config.env.id) for anchor in each.anchors),
         took,
     ]
+
+
+def _spread(each: Result) -> str:
+    if len(each.finished) < 2:
+        return ""
+    return f" ± {np.std([run.score() for run in each.finished], ddof=1):,.0f}"
 
 
 def _must(each: Result, results: Sequence[Result]) -> float | None:
@@ -262,8 +275,8 @@ def _session(session: Mapping[str, Any]) -> str:
     count = session["at_once"]
     runs = f"{count} runs at a time" if count > 1 else "one run at a time"
     return (
-        f"commit {session['commit']}, {runs} on {session['cores']} cores of {session['cpu']}, "
-        f"{versions}"
+        f"{session['date'][:10]}, commit {session['commit']}, {runs} on {session['cores']} cores "
+        f"of {session['cpu']}, {versions}"
     )
 
 

@@ -31,7 +31,8 @@ SIGNALLED = 128  # and the number of the signal
 POLL_S = 0.2
 # What a session has to say.
 SESSION = {
-    **{"from_frame": int, "commit": str, "cpu": str, "cores": int, "at_once": int},
+    **{"date": str, "from_frame": int, "commit": str},
+    **{"cpu": str, "cores": int, "at_once": int},
     "versions": dict,
 }
 

@@ -127,8 +127,8 @@ def test_a_row_says_what_was_reached(results: Results) -> None:
     results.trained("sac-HalfCheetah-100k", 100, [0] * 7 + [5000, 6000, 7000])
     results.trained("sac-HalfCheetah-100k", 101, [9000] * 7 + [6300, 6400, 6500])
     assert results.line("sac-HalfCheetah-100k") == [
-        *("[sac on HalfCheetah-v5](#sac-halfcheetah-100k)", "100k", "2", "6,200", "5,490", "6,156"),
-        *("goal", "6,156 ± 738 (SimbaV2, 10 seeds, v4)", "16 min 40 s"),
+        *("[sac on HalfCheetah-v5](#sac-halfcheetah-100k)", "100k", "2", "6,200 ± 283", "5,490"),
+        *("6,156", "goal", "6,156 ± 738 (SimbaV2, 10 seeds, v4)", "16 min 40 s"),
     ]
     results.trained("ppo-CartPole-100k", 100, [500] * 10)
     assert results.line("ppo-CartPole-100k")[7] == "500 (RL Zoo, 1 seed)"  # of the same version
@@ -172,8 +172,8 @@ def test_a_section_has_command_picture_values_and_origin(results: Results) -> No
         "| seed | last three evaluations | at frames | mean | wall clock |\n|---|---|---|---|---|\n"
         "| 100 | 7, 8, 9 | 80k, 90k, 100k | 8 | 16 min 40 s |\n"
         "| 101 | 3, 4, 5 | 10k, 20k, 30k (of 100k: unfinished) |  | 5 min 0 s |",
-        f"Seed 100: commit abc1234, {SAID}.",
-        f"Seed 101: commit abc1234, {SAID}; then commit def5678, "
+        f"Seed 100: 2026-01-02, commit abc1234, {SAID}.",
+        f"Seed 101: 2026-01-02, commit abc1234, {SAID}; then 2026-01-02, commit def5678, "
         f"{SAID.replace('2 runs', 'one run')}.",
     ]
     png = (results.out / "results" / "ppo-CartPole-100k.png").read_bytes()
@@ -183,9 +183,9 @@ def test_a_section_has_command_picture_values_and_origin(results: Results) -> No
 
 def test_seeds_that_have_their_origin_in_common_share_a_line(results: Results) -> None:
     for seed in (100, 101):
-        twice = [ABOUT, ABOUT | {"from_frame": 7, "date": "later"}]
+        twice = [ABOUT, ABOUT | {"from_frame": 7, "date": "2026-01-02 05:06"}]
         results.trained("ppo-CartPole-100k", seed, range(10), twice)
-    assert f"\nSeeds 100, 101: commit abc1234, {SAID}.\n" in results.page()
+    assert f"\nSeeds 100, 101: 2026-01-02, commit abc1234, {SAID}.\n" in results.page()
 
 
 def test_an_origin_that_is_broken_is_not_known(results: Results) -> None:

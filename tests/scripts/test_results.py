@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def test_a_list_is_trained_once_and_becomes_a_page(script: Any, capsys: Capture)
     page = Path("docs/results.md").read_text()
     assert "| [ppo on Pendulum-v1](#ppo-pendulum-160) | 160 | 1 | -" in page
     assert "| 0 of 1 | - | -1,000,000 |" in page
-    assert "\nSeed 100: commit " in page
+    assert re.search(r"\nSeed 100: \d{4}-\d\d-\d\d, commit ", page)
     assert Path("docs/results/ppo-Pendulum-160.png").is_file()
     left = sorted(path.name for path in Path("runs/results/ppo-Pendulum-160").iterdir())
     assert left == ["seed100", "seed100.json", "seed100.log"]

@@ -236,10 +236,11 @@ def _greeting(config: TrainConfig, run_dir: Path, trainer: Trainer) -> str:
     import torch
 
     device = next(iter(trainer.phases[0].parameters())).device
+    threads = torch.get_num_threads()
     return (
         f"{config.about}, seed {config.seed}, "
         f"frames {trainer.frames} to {_end(config)}, {device}, "
-        f"{torch.get_num_threads()} threads; everything goes to {run_dir}"
+        f"{threads} thread{'s' * (threads > 1)}; everything goes to {run_dir}"
     )
 
 

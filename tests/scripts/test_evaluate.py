@@ -304,6 +304,7 @@ def refused(arguments: list[str], expected: str, capsys: Capture) -> None:
         (["run_dir=RUN", "eval.seed=3"], r"eval.seed: got 3, expected a key: run_dir, which"),
         (["run_dir=RUN", "seed=1,2"], 'seed: got "1,2", expected a single value$'),
         (["run_dir=RUN", "video"], 'command line: got "video", expected key=value'),
+        (["RUN"], r"command line: .* expected key=value; did you mean run_dir=.*\?"),
         (["run_dir=RUN", "video=maybe"], 'video: got "maybe", expected true or false'),
         (["run_dir=RUN", "plugins=[no_such_module]"], 'plugins: got "no_such_module"'),
         (["run_dir=RUN", "out=taken/a.json"], "out: .* Not a directory: out=FILE.json"),

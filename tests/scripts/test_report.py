@@ -125,6 +125,8 @@ def test_what_is_broken_is_said_and_the_rest_reported(tmp_path: Path, capsys: Ca
         (["headless"], 'RUN: got "headless", expected a run that has written a line of metrics; '
                        "it has no config.yaml"),
         (["run", "aut=x"], 'aut: got "x", expected run directories and out=DIR; did you mean out?'),
+        (["run", "out=a", "out=b"], 'out: got "b", expected to be given once'),
+        (["run_dir=run"], 'run_dir: got "run", expected a run directory, or a folder that holds'),
         (["run", "out="], 'out: got "", expected a directory'),
         (["out=x"], "RUN: got null, expected a run directory"),
         (["run", "out=a_file"], 'out: got "a_file", expected a directory that can be written to; '

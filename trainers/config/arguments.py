@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 from trainers.config.composer import composing
+from trainers.config.errors import ConfigError
 from trainers.config.schema import Section
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -12,6 +14,11 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 def from_arguments(section: type[AnySection], argv: list[str]) -> AnySection:
     """The section that the arguments spell out; `ConfigError` names the first that is wrong."""
+    for argument in argv:
+        if Path(argument).is_dir():
+            raise ConfigError(
+                "command line", argument, "key=value", f"did you mean run_dir={argument}?"
+            )
     with composing() as composer:
         overrides = composer.parse(argv)
         composer.single(overrides)  # refuses a key with several values

@@ -154,9 +154,10 @@ def _results(episodes: Episodes) -> dict[str, Any]:
 
 def _print_table(report: dict[str, Any]) -> None:
     how = "deterministic" if report["deterministic"] else "sampled actions"
+    count = report["episodes"]
     print(
         f"{report['policy']}, after {report['frames']} frames of {report['env']}: "
-        f"{report['episodes']} episodes, seed {report['seed']}, {how}"
+        f"{count} episode{'s' * (count > 1)}, seed {report['seed']}, {how}"
     )
     print(f"{'episode':>7} {'return':>12} {'length':>8}")
     for number, row in enumerate(zip(report["returns"], report["lengths"], strict=True)):

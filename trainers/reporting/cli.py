@@ -74,10 +74,13 @@ def parse(argv: Sequence[str]) -> tuple[list[Path], Path | None]:
         key, equals, value = argument.partition("=")
         if not equals or Path(argument).exists():
             paths.append(Path(argument))
+        elif key == "run_dir":
+            raise ConfigError(key, value, RUNS, f"without run_dir=: report.py {value}")
         elif key != "out":
             raise ConfigError(key, value, "run directories and out=DIR", did_you_mean(key, ["out"]))
-        elif not value:
-            raise ConfigError("out", value, "a directory")
+        elif not value or out is not None:
+            allowed = "a directory" if not value else "to be given once"
+            raise ConfigError("out", value, allowed)
         else:
             out = Path(value)
     if not paths:

@@ -53,7 +53,7 @@ from trainers.losses.dqn import FastDQNLoss, LeanDQNLoss
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.fast_td3 import FastDDPGLoss, FastTD3Loss
 from trainers.losses.sac import CriticwiseSACLoss
-from trainers.losses.tqc import FastTQCLoss
+from trainers.losses.tqc import FastTQCLoss, LeanTQCLoss
 from trainers.networks.actors import CategoricalActor, TanhActor, TanhNormalActor
 from trainers.networks.critics import StateActionValue, StateValue, critic_ensemble, make_critics
 from trainers.networks.q_networks import QNetwork
@@ -264,6 +264,14 @@ _C51: Variants = {
     "sum": {"reduction": "sum"},
 }
 
+_TQC: Variants = {
+    "as shipped": {},
+    **_ALPHA,
+    "target entropy": {"target_entropy": 0.4},
+    "many critics": {"num_critics": 4, "num_quantiles": 7, "top_quantiles_to_drop": 3},
+    "nothing dropped": {"top_quantiles_to_drop": 0},
+}
+
 CASES = {
     "sac": Case(
         FastSACLoss,
@@ -374,19 +382,12 @@ CASES = {
         error=lambda loss, error: error.squeeze(-1),
         check=check_expectation,
     ),
-    "tqc": Case(
-        FastTQCLoss,
+    "tqc": Case(FastTQCLoss, TQCLoss, make_tqc, _TQC, check=check_critics),
+    "tqc, lean": Case(
+        LeanTQCLoss,
         TQCLoss,
         make_tqc,
-        {
-            "as shipped": {},
-            **_ALPHA,
-            "none": _NONE,
-            "target entropy": {"target_entropy": 0.4},
-            "many critics": {"num_critics": 4, "num_quantiles": 7, "top_quantiles_to_drop": 3},
-            "nothing dropped": {"top_quantiles_to_drop": 0},
-            "no terminal states": {"skip_done_states": True},
-        },
+        {**_TQC, "none": _NONE, "no terminal states": {"skip_done_states": True}},
     ),
     "discrete_sac": Case(
         FastDiscreteSACLoss,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cases import make_discrete_sac, make_tqc
-from torchrl.objectives import DiscreteSACLoss
-from transitions import BATCH, batch, near
+from torchrl.objectives import DiscreteSACLoss, TQCLoss
+from transitions import BATCH, SPEC, batch, near
 
+from trainers.algorithms import tqc
+from trainers.config import NetworkConfig, TQCConfig
+from trainers.losses import tqc as module
 from trainers.losses.discrete_sac import FastDiscreteSACLoss
-from trainers.losses.tqc import FastTQCLoss, quantile_huber
+from trainers.losses.tqc import FastTQCLoss, LeanTQCLoss, quantile_huber
 
 pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
 
@@ -29,18 +33,49 @@ def test_keywords_reach_the_losses() -> None:
 
 def test_the_quantile_huber_loss_pair_by_pair() -> None:
     quantiles, target = torch.randn(2, 3, 4).mul_(2.0), torch.randn(3, 5).mul_(2.0)
-    loss, error = quantile_huber(quantiles, target)
+    loss, slope, error = quantile_huber(quantiles.numpy(), target.numpy())
     for critic in range(2):
         for row in range(3):
             expected, size = 0.0, 0.0
             for i in range(4):
+                steepness = 0.0
                 for atom in target[row].tolist():
                     apart = atom - float(quantiles[critic, row, i])
-                    huber = 0.5 * apart**2 if abs(apart) <= 1 else abs(apart) - 0.5
-                    expected += abs((i + 0.5) / 4 - (apart < 0)) * huber / 20
+                    weight = abs((i + 0.5) / 4 - (apart < 0)) / 20
+                    expected += weight * (0.5 * apart**2 if abs(apart) <= 1 else abs(apart) - 0.5)
+                    steepness -= weight * min(max(apart, -1.0), 1.0)
                     size += abs(apart) / 20
+                assert float(slope[critic, row, i]) == pytest.approx(steepness, rel=1e-4, abs=1e-6)
             assert float(loss[critic, row]) == pytest.approx(expected, rel=1e-5)
             assert float(error[critic, row]) == pytest.approx(size, rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 10, 11])
+def test_it_is_the_same_in_any_number_of_parts(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantiles, target, fractions = torch.randn(2, 10, 4), torch.randn(10, 5), torch.rand(4)
+    given = [tensor.numpy() for tensor in (quantiles, target)]
+    monkeypatch.setattr(module, "_PAIRS", rows * 2 * 4 * 5)
+    parts = quantile_huber(*given)
+    monkeypatch.setattr(module, "_PAIRS", 10**9)
+    for part, whole in zip(parts, quantile_huber(*given), strict=True):
+        assert near(torch.from_numpy(part), torch.from_numpy(whole))
+    sums = module._sums(np, *given, fractions.numpy())
+    for mine, theirs in zip(sums, module._sums(torch, quantiles, target, fractions), strict=True):
+        assert near(torch.from_numpy(mine), theirs)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, FastTQCLoss),
+        ({"reduction": "none", "prioritized": True}, LeanTQCLoss),
+        ({"skip_done_states": True}, LeanTQCLoss),
+        ({"loss_module": "torchrl"}, TQCLoss),
+    ],
+)
+def test_which_loss_is_taken(config: dict[str, Any], expected: Any) -> None:
+    agent = tqc.make_agent(3, SPEC, NetworkConfig(hidden=[8]), TQCConfig(**config))
+    assert type(agent.loss) is expected
 
 
 def test_a_truncated_episode_s_value_counts() -> None:
@@ -90,7 +125,7 @@ def test_nothing_is_asked_after_a_termination(share: str) -> None:
 
 
 def test_where_all_has_ended_no_critic_of_tqc_is_asked() -> None:
-    loss, _ = make_tqc(FastTQCLoss, skip_done_states=True)
+    loss, _ = make_tqc(LeanTQCLoss, skip_done_states=True)
     data = batch()
     data["next", "terminated"][:] = True
     targets = loss.compute_target(data)

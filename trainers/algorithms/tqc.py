@@ -19,7 +19,7 @@ from trainers.algorithms.common import FINITE_BOX, Algorithm, chosen_loss
 from trainers.algorithms.max_entropy import SETTINGS, one_adam
 from trainers.algorithms.off_policy import Agent, OffPolicyTrainer
 from trainers.config import NetworkConfig, TQCConfig
-from trainers.losses.tqc import FastTQCLoss
+from trainers.losses.tqc import FastTQCLoss, LeanTQCLoss
 from trainers.networks.acting import in_numpy
 from trainers.networks.actors import ActingPolicy, TanhNormalActor
 from trainers.networks.critics import make_critics
@@ -36,10 +36,11 @@ def make_agent(
     critics = make_critics(
         sizes, wide, config.num_critics, None, device, num_outputs=config.num_quantiles
     )
-    with chosen_loss(config.loss_module, FastTQCLoss, TQCLoss) as loss_class:
+    own = FastTQCLoss if FastTQCLoss.fits(actor, critics, config) else LeanTQCLoss
+    with chosen_loss(config.loss_module, own, TQCLoss) as loss_class:
         loss = make_loss(actor.to(device), critics, action_spec, config, loss_class)
     policy = in_numpy(ActingPolicy(actor))  # the loss trains these very parameters
-    optimizer = one_adam(loss, config, flat=isinstance(loss, FastTQCLoss))
+    optimizer = one_adam(loss, config, flat=isinstance(loss, (FastTQCLoss, LeanTQCLoss)))
     return Agent(policy, policy, loss, optimizer)
 
 

@@ -87,24 +87,46 @@ class FastSACLoss(SACLoss):
         next_drawn, drawn = passes.act()
         target_values, values, new_values = passes.criticize(next_drawn.action, drawn.action)
 
-        next_value = xp.amin(target_values, 0) - alpha * next_drawn.log_prob
-        error = values - (reward + gamma * (next_value * ~terminated))
-        distance, slope = DISTANCES[self.loss_function](xp, error)
+        next_value = self._lower(xp, target_values) - alpha * next_drawn.log_prob
+        target = reward + gamma * (next_value * ~terminated)
+        distance, slope, error = self._compared(xp, values, target)
         each_critic = (distance * share).sum((1, 2))
-        loss_actor = ((alpha * drawn.log_prob - xp.amin(new_values, 0)) * share).sum()
+        loss_actor = ((alpha * drawn.log_prob - self._judged(xp, new_values)) * share).sum()
         excess = ((drawn.log_prob + as_array(settings.target_entropy)) * share).sum()
 
         def backward(of_actor: Any, of_critics: Any, of_alpha: Any) -> None:
-            d_new, lowest = -(of_actor * share), new_values.argmin(0)
-            d_action = passes.critics_backward(of_critics * slope * share, lowest, d_new)
+            d_new, parts = -(of_actor * share), self._parts(passes, new_values)
+            d_action = passes.critics_backward(of_critics * slope * share, parts, d_new)
             passes.actor_backward(drawn, d_action, of_actor * alpha * share)
             passes.alpha_backward(-(of_alpha * excess))
 
-        data.set(keys.priority, as_tensor(xp.amax(xp.abs(error), 0)[:, 0]))
+        data.set(keys.priority, as_tensor(xp.amax(error, 0)[:, 0]))
         reported = {"alpha": alpha, "entropy": -drawn.log_prob.mean()}
         reported |= {f"qvalue_{index}": loss for index, loss in enumerate(each_critic)}
         losses = [as_tensor(x) for x in (loss_actor, each_critic.sum(), -log_alpha * excess)]
         return losses, backward, {key: as_tensor(value) for key, value in reported.items()}
+
+    def _lower(self, xp: Any, values: Array) -> Array:
+        """What is expected of the next states, from the critics' ``[critics, B, 1]``."""
+        return xp.amin(values, 0)
+
+    def _compared(self, xp: Any, values: Array, target: Array) -> tuple[Array, Array, Array]:
+        """How far values ``[critics, B, 1]`` are from the target ``[B, 1]``.
+
+        Returns:
+            The distance of each, its slope by the value, and the size of the error.
+        """
+        error = values - target
+        distance, slope = DISTANCES[self.loss_function](xp, error)
+        return distance, slope, xp.abs(error)
+
+    def _judged(self, xp: Any, values: Array) -> Array:
+        """What new actions are worth ``[B, 1]``, from the critics' ``[critics, B, 1]``."""
+        return xp.amin(values, 0)
+
+    def _parts(self, passes: _Passes, values: Array) -> Array:
+        """How much each of them counts in that: its gradient."""
+        return passes.critic_numbers == values.argmin(0)
 
     def _log_alpha(self) -> Array:
         """Within its bounds."""
@@ -191,7 +213,7 @@ class _Passes:
         of_critics_ = (self._of_targets, self._of_taken, self._of_new)
         self._values = tuple(as_array(memory.results[-1]) for memory in of_critics_)
         self._d_taken, self._d_new = (as_array(m.gradients[-1]) for m in of_critics_[1:])
-        self._critic_numbers = as_array(torch.arange(number, device=like.device).view(-1, 1, 1))
+        self.critic_numbers = as_array(torch.arange(number, device=like.device).view(-1, 1, 1))
 
         named = dict(loss.named_parameters())
         trained = [
@@ -239,7 +261,7 @@ class _Passes:
     def criticize(self, next_action: Array, new_action: Array) -> tuple[Array, ...]:
         """The targets' values, and the critics' of the actions taken and of new ones.
 
-        Each is ``[critics, B, 1]``.
+        Each is ``[critics, B, outputs]``.
         """
         number = self._states.shape[-1]
         self._questions[0, :, number:] = next_action
@@ -248,13 +270,13 @@ class _Passes:
         self._critics.forward(self._of_critics)
         return self._values
 
-    def critics_backward(self, d_taken: Array, lowest: Array, d_new: Array) -> Array:
+    def critics_backward(self, d_taken: Array, parts: Array, d_new: Array) -> Array:
         """Their parameters' gradients, by the actions taken; returns that of the new actions.
 
-        The latter ``[B, actions]`` comes by the value of each row's ``lowest`` critic.
+        The latter ``[B, actions]`` comes by ``d_new`` of each row, of which every value has a part.
         """
         self._d_taken[:] = d_taken
-        self._d_new[:] = self._critic_numbers == lowest
+        self._d_new[:] = parts
         self._d_new *= d_new
         self._critics.backward(self._of_critics, self._critic_gradients, by=self._of_taken)
         first = self._states.shape[-1]

@@ -11,7 +11,7 @@ import gymnasium as gym
 import pytest
 import torch
 from forms import FORMS, TWINS, config_of
-from keywords import WHY_NOT, WHY_NOT_OF, configured, key_of, keywords_of
+from keywords import configured, key_of, keywords_of
 from support.algorithms import ALL, OFF_POLICY, ON_POLICY, has, task_of, tiny
 from support.environments import env_config, register_spaces
 from support.states import (
@@ -32,6 +32,7 @@ from trainers import plugins, seeding
 from trainers.algorithms.ppo import LOSSES
 from trainers.build import ALGORITHMS, Built, build
 from trainers.config import ConfigError
+from trainers.config.keywords import WHY_NOT, WHY_NOT_OF
 from trainers.errors import NonFiniteError
 from trainers.hooks import PrioritizedReplay, Replay
 from trainers.saving import checkpoint

@@ -160,7 +160,23 @@ algo=c51 algo.v_min=10                 | algo.v_min: got 10     | below algo.v_m
 algo=ppo collector.async=true           | collector.async: got true | learns from what its present
 algo=a2c collector.async=true           | collector.async: got true | learns from what its present
 algo=a2c algo.optimizer=adamw           | algo.optimizer: got "adamw" | did you mean adam?
-algo=a2c algo.clip_value=0.2            | algo.clip_value: got 0.2 | a key of algo=ppo
+algo=a2c algo.clip_value=0.2            | algo.clip_value: got 0.2 | there is none in its one update
+algo=a2c algo.entropy_bonus=false       | algo.entropy_bonus: got false | unless algo.entropy_coeff is 0
+algo=reinforce algo.clip_value=0.2      | algo.clip_value: got 0.2 | there is none in its one update
+algo=reinforce algo.delay_value=true    | algo.delay_value: got true | estimates that the loss makes
+algo=reinforce algo.entropy_bonus=false | algo.entropy_bonus: got false | a key of algo=ppo
+algo=redq algo.sub_sample_len=2         | algo.sub_sample_len: got 2 | did you mean algo.subset_size?
+algo=redq algo.num_qvalue_nets=5        | algo.num_qvalue_nets | did you mean algo.num_critics?
+algo=redq algo.gSDE=true                | algo.gSDE: got true | an actor that explores by it; ours
+algo=discrete_sac algo.num_qvalue_nets=5 | algo.num_qvalue_nets | did you mean algo.num_critics?
+algo=ddpg algo.num_qvalue_nets=5        | algo.num_critics is a key of algo= | redq, sac, td3, tqc
+algo=ddpg algo.delay_value=false        | algo.delay_value: got false | mean algo.delay_qvalue?
+algo.delay_value=false                  | algo.delay_value: got false | mean algo.delay_qvalue?
+algo=dqn algo.double_dqn=true           | algo.double_dqn: got true | did you mean algo.double?
+algo=ppo algo.lmbda=0.9                 | algo.lmbda: got 0.9 | did you mean algo.gae_lambda?
+algo=tqc algo.lmbda=0.9                 | algo.lmbda: got 0.9 | ddpg, discrete_sac, redq, sac, td3
+algo.deactivate_vmap=true               | algo.deactivate_vmap: got true | our losses do without vmap
+algo=td3 algo.bounds=[-1,1]             | algo.bounds: got [-1, 1] | no key: the environment's
 algo=a2c algo.separate_losses=true      | algo.separate_losses: got true | without algo.functional
 algo=a2c algo.frames_per_batch=40 env.num_envs=3 | algo.frames_per_batch: got 40 | env.num_envs=3
 algo=reinforce algo.value_estimator=vtrac | algo.value_estimator: got "vtrac" | did you mean vtrace?

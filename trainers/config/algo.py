@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
 from trainers.config.errors import ConfigError, did_you_mean, show
+from trainers.config.keywords import ALIASES, WHY_NOT, WHY_NOT_OF
 from trainers.config.schema import Section, number
 
 
@@ -63,9 +64,22 @@ class AlgoConfig(Section):
 
     @classmethod
     def _suggest(cls, unknown: str, data: Mapping[str, Any], known: list[str]) -> str | None:
-        others = [
-            name for name, other in cls.known.items() if unknown in other.__dataclass_fields__
-        ]
-        if others:
-            return f"a key of algo={', '.join(others)}"
+        ours = ALIASES.get(unknown, unknown)
+        if ours in known:
+            return f"did you mean {cls.key(ours)}?"
+        if reason := WHY_NOT_OF.get(data["name"], {}).get(unknown):
+            return f"TorchRL's {unknown} has no key: {reason}"
+        if others := cls._having(unknown):
+            return f"a key of algo={others}"
+        if others := cls._having(ours):
+            return f"{cls.key(ours)} is a key of algo={others}"
+        if reason := WHY_NOT.get(unknown):
+            return f"TorchRL's {unknown} has no key: {reason}"
         return super()._suggest(unknown, data, known)
+
+    @classmethod
+    def _having(cls, name: str) -> str:
+        """The algorithms that have this key."""
+        return ", ".join(
+            algo for algo, other in cls.known.items() if name in other.__dataclass_fields__
+        )

@@ -43,7 +43,7 @@ class AlgoConfig(Section):
             unused, value = self.__dataclass_fields__[name].default, getattr(self, name)
             if value != unused:
                 allowed = unused if isinstance(unused, str) else show(unused)
-                hint = "it would do nothing there; it may come from a preset or a stored run"
+                hint = "it would do nothing there"
                 raise ConfigError(self.key(name), value, f"{allowed} {why}", hint)
 
     def check_envs(self, num_envs: int) -> None:
@@ -52,6 +52,9 @@ class AlgoConfig(Section):
         if frames is not None and frames % num_envs:
             allowed = f"a multiple of env.num_envs={num_envs}"
             raise ConfigError("algo.frames_per_batch", frames, allowed)
+
+    def check_actions(self, choices: int | None) -> None:
+        """Raise a `ConfigError` for what does not fit so many actions; None is a continuum."""
 
     @classmethod
     def variant(cls, data: Mapping[str, Any]) -> type[Self]:

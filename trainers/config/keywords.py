@@ -23,7 +23,7 @@ WHY_NOT = {
     **dict.fromkeys(("advantage_key", "value_target_key", "value_key", "priority_key"), _OLDER),
     "device": "of the run: where the networks are",
     "deactivate_vmap": "how it is computed; our losses do without vmap",
-    "use_prioritized_weights": "where there are weights they count: algo.prioritized",
+    "use_prioritized_weights": "there are none with algo.priority_beta=0 algo.priority_beta_end=0",
     "scalar_output_mode": "follows algo.reduction, so that what is reported is not lost",
     "log_explained_variance": "a cheap line of the metrics, always there",
     "advantage_norm": "an object; moves only where the loss estimates advantages itself",

@@ -170,7 +170,7 @@ def test_what_is_of_a_critic_needs_a_baseline(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=r"algo\.baseline=false") as caught:
         ReinforceConfig(baseline=False, **{key: value})
     assert caught.value.key == f"algo.{key}"
-    given = {"value_estimator": "gae"} | {key: value}
+    given: dict[str, Any] = {"value_estimator": "gae", key: value}
     assert getattr(ReinforceConfig(**given), key) == value
 
 

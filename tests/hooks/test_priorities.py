@@ -63,7 +63,7 @@ def test_frames_are_drawn_by_their_priorities_and_weighted_for_it(alpha: float) 
         ({"beta": 1.0, "beta_end": 0.2}, [1.0, 0.6, 0.2]),
     ],
 )
-def test_beta_moves_evenly(given: dict[str, float], expected: list[float]) -> None:
+def test_beta_moves_evenly(given: dict[str, Any], expected: list[float]) -> None:
     replay = make(**given)
     replay.extend(stub(), Rollouts(1, 6).rollout())
     betas = []

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torchrl.data import Categorical
 
 from trainers import plugins
 from trainers.algorithms.a2c import A2C
@@ -168,8 +169,11 @@ def _check_fit(config: TrainConfig, envs: Envs, will_train: bool) -> None:
         return sees and other.action_space.accepts(envs.action_spec)
 
     if fits(algorithm):
-        if will_train and algorithm.check is not None:
-            algorithm.check(config)
+        if will_train:
+            spec = envs.action_spec
+            config.algo.check_actions(spec.n if isinstance(spec, Categorical) else None)
+            if algorithm.check is not None:
+                algorithm.check(config)
         return
     fitting = [name for name, other in ALGORITHMS.items() if fits(other)]
     fit = f"algo={' or '.join(fitting)} fits" if fitting else "no algorithm of this version fits"

@@ -11,7 +11,7 @@ import gymnasium as gym
 import pytest
 import torch
 from forms import FORMS, TWINS, config_of
-from keywords import WHY_NOT, WHY_NOT_OF, configured, key_of, keywords_of
+from keywords import configured, key_of, keywords_of
 from support.algorithms import ALL, OFF_POLICY, ON_POLICY, has, task_of, tiny
 from support.environments import env_config, register_spaces
 from support.states import (
@@ -32,6 +32,7 @@ from trainers import plugins, seeding
 from trainers.algorithms.ppo import LOSSES
 from trainers.build import ALGORITHMS, Built, build
 from trainers.config import ConfigError
+from trainers.config.keywords import WHY_NOT, WHY_NOT_OF
 from trainers.errors import NonFiniteError
 from trainers.hooks import PrioritizedReplay, Replay
 from trainers.saving import checkpoint
@@ -180,6 +181,23 @@ def test_priorities_are_the_errors_of_the_last_update(make: Any, name: str) -> N
     assert replay.buffer.sampler.beta == pytest.approx(0.4 + 0.6 * 39 / 40)
 
 
+def _has_schedule(name: str, algo: dict[str, Any]) -> bool:
+    """Of an algorithm that has no other."""
+    same = {"epsilon_start": 0.1, "epsilon_end": 0.1} if has(name, "epsilon_end") else {}
+    return tiny(name, algo=algo | same).algo.has_schedule()
+
+
+@off_policy
+def test_priorities_may_go_without_weights(make: Any, name: str) -> None:
+    algo = {"prioritized": True, "priority_beta": 0.0, "priority_beta_end": 0.0}
+    trainer, seen = make(tiny(name, algo=algo)), []
+    trainer.register_hook("post_optim", lambda t, batch, losses: seen.append(batch.clone()))
+    trainer.train()
+    assert {tuple(batch["priority_weight"].unique().tolist()) for batch in seen} == {(1.0,)}
+    assert not _has_schedule(name, algo)
+    assert _has_schedule(name, {"prioritized": True})
+
+
 @pytest.mark.parametrize("loss_module", [None, "torchrl"])
 @off_policy
 def test_values_ahead_are_discounted_by_the_steps_to_them(
@@ -271,6 +289,8 @@ SETTINGS: dict[str, tuple[Any, Any]] = {
 def test_settings_outlive_a_checkpoint_and_the_rest_does_not(name: str, tmp_path: Path) -> None:
     def built(which: int) -> Built:
         algo = {key: values[which] for key, values in SETTINGS.items() if has(name, key)}
+        if task_of(name) == "CartPole-v1" and has(name, "target_entropy"):
+            algo["target_entropy"] = (0.4, 0.6)[which]  # the entropy of two actions is not below 0
         made = build(tiny(name, algo=algo))
         made.trainer.collector.shutdown()
         return made
@@ -394,3 +414,26 @@ def test_no_mean_is_kept_in_bounds_that_are_not_there(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(tiny(name, env_config(env_id), {"tanh_loc": True}))
     assert str(caught.value).startswith("algo.tanh_loc: got true, expected false with actions that")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("tanh_loc", True), ("predict_std", True), ("log_std_init", -0.5)]
+)
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_a_choice_has_no_mean_and_no_deviation(name: str, key: str, value: Any) -> None:
+    config = tiny(name, env_config("CartPole-v1"), {key: value})
+    with pytest.raises(ConfigError, match="with discrete actions; it would do nothing") as caught:
+        build(config)
+    assert caught.value.key == f"algo.{key}"
+    build(config, will_train=False).trainer.collector.shutdown()  # what was trained is looked at
+    build(tiny(name, env_config("Pendulum-v1"), {key: value})).trainer.collector.shutdown()
+
+
+@pytest.mark.parametrize("entropy", [100.0, 0.694, -0.1])
+def test_a_target_entropy_is_one_that_choices_can_have(entropy: float) -> None:
+    with pytest.raises(ConfigError, match=r"from 0 to log\(2\) = 0\.693147") as caught:
+        build(tiny("discrete_sac", algo={"target_entropy": entropy}))
+    assert caught.value.key == "algo.target_entropy"
+    for fitting in ("auto", 0.0, math.log(2)):
+        built = build(tiny("discrete_sac", algo={"target_entropy": fitting}))
+        built.trainer.collector.shutdown()

@@ -62,3 +62,8 @@ def test_typos_are_found() -> None:
         ConfigError, match=r"env\.atari\.frame_skip: got 0, expected a whole number"
     ):
         preflight(["algo=dqn", "env=Pong", "env.atari.frame_skip=0"])
+
+
+def test_a_game_is_not_begun_for_ever() -> None:
+    with pytest.raises(ConfigError, match=r"max_no_ops: got 1000000, .* at most 1000"):
+        preflight(["algo=dqn", "env=Pong", "env.atari.max_no_ops=1_000_000"])

@@ -68,12 +68,25 @@ algo.priority_beta=1.5                 | algo.priority_beta     | at least 0 and
 algo.priority_alpha=-1                 | algo.priority_alpha    | at least 0
 algo.priority_alpha=0.9                | algo.priority_alpha: got 0.9 | 0.6 with algo.prioritized
 algo=dqn algo.priority_beta=1          | algo.priority_beta: got 1.0 | 0.4 with algo.prioritized
+algo=tqc algo.priority_beta_end=0      | algo.priority_beta_end: got 0.0 | 1.0 with algo.prioritized
+algo.prioritized=true algo.priority_beta_end=1.1 | algo.priority_beta_end | at least 0 and at most 1
+algo.prioritized=true algo.priority_alpha=100 | algo.priority_alpha: got 100 | at most 1
+algo.use_prioritized_weights=false     | TorchRL's use_prioritized_weights | priority_beta_end=0
 algo.fixed_alpha=true algo.alpha_lr=1  | algo.alpha_lr: got 1.0 | null with algo.fixed_alpha=true
 algo.fixed_alpha=true algo.min_alpha=0.1 | algo.min_alpha: got 0.1 | null with algo.fixed_alpha=true
 algo=discrete_sac algo.fixed_alpha=true algo.target_entropy=1 | got 1.0 | auto with algo.fixed_alpha
 algo.exploration_noise=-0.1            | algo.exploration_noise | at least 0
+algo.exploration_noise=1e300           | algo.exploration_noise: got 1e+300 | at most 100.0
+algo=ddpg algo.exploration_noise=1e300 | algo.exploration_noise: got 1e+300 | at most 100.0
+algo=td3 algo.exploration_noise=1e300  | algo.exploration_noise: got 1e+300 | at most 100.0
+algo=td3 algo.policy_noise=1e300       | algo.policy_noise: got 1e+300 | at most 100.0
 algo.n_steps=0                         | algo.n_steps: got 0    | at least 1
+algo=dqn env=CartPole algo.n_steps=1e9 | algo.n_steps: got 1000000000 | algo.buffer_size=10000
 algo.lmbda=0                           | algo.lmbda: got 0      | above 0 and at most 1
+algo.lmbda=0.9                         | algo.lmbda: got 0.9    | 0.95 with algo.value_estimator=td0
+algo=dqn SLICES algo.lmbda=0.9         | algo.lmbda: got 0.9    | 0.95 with algo.value_estimator=td1
+algo=reinforce algo.gae_lambda=0.9     | algo.gae_lambda: got 0.9 | with algo.value_estimator=td1
+algo=reinforce algo.value_estimator=td0 algo.gae_lambda=0.9 | algo.gae_lambda | value_estimator=td0
 algo.value_estimator=gae               | algo.value_estimator   | td0 or td1 or td_lambda
 algo.reduction=none                    | algo.reduction: got "none" | mean or sum; none leaves
 algo.reduction=avg                     | algo.reduction         | mean or sum or none
@@ -150,17 +163,35 @@ algo=crossq algo.beta1=1               | algo.beta1: got 1      | below 1
 algo=dqn algo.epsilon_start=1.5        | algo.epsilon_start     | at least 0 and at most 1
 algo=dqn algo.exploration_fraction=0   | algo.exploration_fraction | above 0 and at most 1
 algo=dqn algo.delay_value=false        | algo.double: got true  | no second network
+algo=dqn env=CartPole algo.delay_value=false | algo.double: got true | no second network
 algo=dqn algo.double=false algo.delay_value=false algo.tau=1 | algo.tau: got 1.0 | are no targets
 algo=dqn algo.adam_eps=0               | algo.adam_eps: got 0   | above 0
 algo=dqn algo.dueling=true             | algo.dueling: got true | did you mean algo.duelling?
 algo=c51 algo.double=false             | algo.double: got false | a key of algo=dqn
 algo=c51 algo.value_estimator=td1      | algo.value_estimator   | a key of algo=
 algo=c51 algo.num_atoms=1              | algo.num_atoms: got 1  | at least 2
+algo=c51 algo.loss_module=torchrl algo.batch_size=1 | algo.batch_size: got 1 | loss_module=torchrl
 algo=c51 algo.v_min=10                 | algo.v_min: got 10     | below algo.v_max=10
 algo=ppo collector.async=true           | collector.async: got true | learns from what its present
 algo=a2c collector.async=true           | collector.async: got true | learns from what its present
 algo=a2c algo.optimizer=adamw           | algo.optimizer: got "adamw" | did you mean adam?
-algo=a2c algo.clip_value=0.2            | algo.clip_value: got 0.2 | a key of algo=ppo
+algo=a2c algo.clip_value=0.2            | algo.clip_value: got 0.2 | there is none in its one update
+algo=a2c algo.entropy_bonus=false       | algo.entropy_bonus: got false | unless algo.entropy_coeff
+algo=reinforce algo.clip_value=0.2      | algo.clip_value: got 0.2 | there is none in its one update
+algo=reinforce algo.delay_value=true    | algo.delay_value: got true | estimates that the loss makes
+algo=reinforce algo.entropy_bonus=false | algo.entropy_bonus: got false | a key of algo=ppo
+algo=redq algo.sub_sample_len=2         | algo.sub_sample_len: got 2 | mean algo.subset_size?
+algo=redq algo.num_qvalue_nets=5        | algo.num_qvalue_nets | did you mean algo.num_critics?
+algo=redq algo.gSDE=true                | algo.gSDE: got true | an actor that explores by it; ours
+algo=discrete_sac algo.num_qvalue_nets=5 | algo.num_qvalue_nets | did you mean algo.num_critics?
+algo=ddpg algo.num_qvalue_nets=5        | algo.num_critics is a key of algo= | redq, sac, td3, tqc
+algo=ddpg algo.delay_value=false        | algo.delay_value: got false | mean algo.delay_qvalue?
+algo.delay_value=false                  | algo.delay_value: got false | mean algo.delay_qvalue?
+algo=dqn algo.double_dqn=true           | algo.double_dqn: got true | did you mean algo.double?
+algo=ppo algo.lmbda=0.9                 | algo.lmbda: got 0.9 | did you mean algo.gae_lambda?
+algo=tqc algo.lmbda=0.9                 | algo.lmbda: got 0.9 | ddpg, discrete_sac, redq, sac, td3
+algo.deactivate_vmap=true               | algo.deactivate_vmap: got true | losses do without vmap
+algo=td3 algo.bounds=[-1,1]             | algo.bounds: got [-1, 1] | no key: the environment's
 algo=a2c algo.separate_losses=true      | algo.separate_losses: got true | without algo.functional
 algo=a2c algo.frames_per_batch=40 env.num_envs=3 | algo.frames_per_batch: got 40 | env.num_envs=3
 algo=reinforce algo.value_estimator=vtrac | algo.value_estimator: got "vtrac" | did you mean vtrace?

@@ -68,6 +68,42 @@ def test_a_directory_of_own_files_is_searched(tmp_path: Path) -> None:
     assert _config("--config-dir", str(tmp_path / "mine"), "env=Mine").env.id == "Mine-v0"
 
 
+OF_PRESETS = {
+    "algo=dqn env=CartPole algo.delay_value=false algo.double=false": "algo.tau: got 0.01",
+    "algo=dqn env=CartPole algo.value_estimator=td_lambda algo.slice_length=8": "algo.n_steps: got",
+    "algo=dqn env=Pong env.num_envs=8": "algo.frames_per_batch: got 4",
+    "algo=reinforce env=Breakout algo.baseline=false": "algo.shared_trunk: got true",
+    "algo=dqn preset=dqn_CartPole SLICES": "algo.n_steps: got 5",
+    "-m algo=dqn env=CartPole seed=0,1 SLICES": "algo.n_steps: got 5",
+}
+
+
+@pytest.mark.parametrize("line", OF_PRESETS)
+def test_a_refused_value_of_a_preset_is_said_to_be_one(line: str) -> None:
+    words = line.replace("SLICES", "algo.value_estimator=td1 algo.slice_length=8").split()
+    with pytest.raises(ConfigError) as caught:
+        preflight(words)
+    said = str(caught.value)
+    assert said.startswith(OF_PRESETS[line])
+    assert re.search(rf"; the preset \w+ sets it: add {caught.value.key}=\.\.\.$", said)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "algo=dqn env=CartPole algo.double=false algo.delay_value=false algo.tau=0.3",  # typed
+        "algo=dqn env=CartPole ~preset algo.n_steps=0",
+        "algo=dqn env=CartPole algo.delay_value=false",  # double is so by default
+        "env=gym env.id=Mine-v0 algo.delay_qvalue=false algo.tau=0.3",  # has no preset
+        "totl_frames=10",
+    ],
+)
+def test_no_preset_is_blamed_for_other_values(line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        preflight(line.split())
+    assert "preset" not in str(caught.value)
+
+
 def test_interpolations_of_the_command_line_resolve() -> None:
     assert _config("run_dir='runs/mine-${seed}'", "seed=3").run_dir == "runs/mine-3"
 

@@ -68,6 +68,15 @@ def test_the_stored_configuration_comes_back(line: str, started: TrainConfig) ->
     assert locate(resumed.run_dir, resumed.resume) == (Path("run"), Path("run"))
 
 
+def test_a_refused_value_of_the_stored_run_is_said_to_be_one(started: TrainConfig) -> None:
+    algo = SACConfig(prioritized=True, priority_beta=0.5)
+    save_config(replace(started, algo=algo), Path("run/config.yaml"))
+    with pytest.raises(
+        ConfigError, match=r"the stored run sets it: add algo\.priority_beta=\.\.\.$"
+    ):
+        _resume("resume=run", "algo.prioritized=false", "resume_override=true")
+
+
 @pytest.mark.parametrize("source", ["run", "run/checkpoints/000500"])
 def test_the_run_goes_on_in_place(
     source: str,

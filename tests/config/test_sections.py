@@ -78,7 +78,9 @@ def test_what_would_do_nothing_may_be_said_as_it_is_by_default() -> None:
     assert PPOConfig(loss="kl", clip_epsilon=0.2, beta=2).beta == 2
     assert DDPGConfig(noise_theta=1).noise_theta == 1
     assert ReinforceConfig(baseline=False, gae_lambda=0.95).gae_lambda == 0.95
-    assert ReinforceConfig(gae_lambda=0.5).gae_lambda == 0.5
+    assert ReinforceConfig(gae_lambda=0.5, value_estimator="gae").gae_lambda == 0.5
+    assert PPOConfig(gae_lambda=0.5, value_estimator="td0").gae_lambda == 0.5  # presets have one
+    assert SACConfig(lmbda=0.95, priority_beta_end=1).lmbda == 0.95
 
 
 def test_target_entropy_is_a_word_or_a_number() -> None:

@@ -55,14 +55,30 @@ def test_frames_are_drawn_by_their_priorities_and_weighted_for_it(alpha: float) 
     torch.testing.assert_close(batch["priority_weight"].double(), expected, rtol=1e-5, atol=1e-9)
 
 
-def test_beta_ends_at_one() -> None:
-    replay = make(beta=0.4)
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"beta": 0.4}, [0.4, 0.7, 1.0]),
+        ({"beta": 0.5, "beta_end": 0.5}, [0.5, 0.5, 0.5]),
+        ({"beta": 1.0, "beta_end": 0.2}, [1.0, 0.6, 0.2]),
+    ],
+)
+def test_beta_moves_evenly(given: dict[str, Any], expected: list[float]) -> None:
+    replay = make(**given)
     replay.extend(stub(), Rollouts(1, 6).rollout())
     betas = []
     for frames in (0, 50, 100):
         replay.sample(stub(frames=frames, total_frames=100), TensorDict())
         betas.append(replay.buffer.sampler.beta)
-    assert betas == pytest.approx([0.4, 0.7, 1.0])
+    assert betas == pytest.approx(expected)
+
+
+def test_without_beta_there_are_no_weights() -> None:
+    replay = make(beta=0.0, beta_end=0.0)
+    replay.extend(stub(), Rollouts(1, 6).rollout())
+    update(replay, [0, 1], [1.0, 8.0])
+    weights = replay.sample(stub(frames=50, total_frames=100), TensorDict())["priority_weight"]
+    assert weights.tolist() == [1.0] * 4
 
 
 def test_new_frames_have_the_highest_priority_so_far() -> None:

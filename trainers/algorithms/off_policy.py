@@ -195,6 +195,7 @@ def make_replay(
         time_major,
         pictures,
         beta=config.priority_beta,
+        beta_end=config.priority_beta_end,
         weight_key=keys.priority_weight,
         error_key=keys.priority,
     )

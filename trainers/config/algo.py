@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
 from trainers.config.errors import ConfigError, did_you_mean, show
+from trainers.config.keywords import ALIASES, WHY_NOT, WHY_NOT_OF
 from trainers.config.schema import Section, number
 
 
@@ -42,7 +43,7 @@ class AlgoConfig(Section):
             unused, value = self.__dataclass_fields__[name].default, getattr(self, name)
             if value != unused:
                 allowed = unused if isinstance(unused, str) else show(unused)
-                hint = "it would do nothing there; it may come from a preset or a stored run"
+                hint = "it would do nothing there"
                 raise ConfigError(self.key(name), value, f"{allowed} {why}", hint)
 
     def check_envs(self, num_envs: int) -> None:
@@ -51,6 +52,9 @@ class AlgoConfig(Section):
         if frames is not None and frames % num_envs:
             allowed = f"a multiple of env.num_envs={num_envs}"
             raise ConfigError("algo.frames_per_batch", frames, allowed)
+
+    def check_actions(self, choices: int | None) -> None:
+        """Raise a `ConfigError` for what does not fit so many actions; None is a continuum."""
 
     @classmethod
     def variant(cls, data: Mapping[str, Any]) -> type[Self]:
@@ -63,9 +67,22 @@ class AlgoConfig(Section):
 
     @classmethod
     def _suggest(cls, unknown: str, data: Mapping[str, Any], known: list[str]) -> str | None:
-        others = [
-            name for name, other in cls.known.items() if unknown in other.__dataclass_fields__
-        ]
-        if others:
-            return f"a key of algo={', '.join(others)}"
+        ours = ALIASES.get(unknown, unknown)
+        if ours in known:
+            return f"did you mean {cls.key(ours)}?"
+        if reason := WHY_NOT_OF.get(data["name"], {}).get(unknown):
+            return f"TorchRL's {unknown} has no key: {reason}"
+        if others := cls._having(unknown):
+            return f"a key of algo={others}"
+        if others := cls._having(ours):
+            return f"{cls.key(ours)} is a key of algo={others}"
+        if reason := WHY_NOT.get(unknown):
+            return f"TorchRL's {unknown} has no key: {reason}"
         return super()._suggest(unknown, data, known)
+
+    @classmethod
+    def _having(cls, name: str) -> str:
+        """The algorithms that have this key."""
+        return ", ".join(
+            algo for algo, other in cls.known.items() if name in other.__dataclass_fields__
+        )

@@ -21,7 +21,11 @@ class C51Config(EpsilonGreedyConfig):
     v_max: float = number(10.0)
 
     def check(self) -> None:
-        """The support has two ends."""
+        """The support has two ends; a batch is one that the loss can take."""
         super().check()
         if self.v_min >= self.v_max:
             raise ConfigError("algo.v_min", self.v_min, f"below algo.v_max={self.v_max}")
+        if self.loss_module == "torchrl" and self.batch_size == 1:
+            allowed = "above 1 with algo.loss_module=torchrl"
+            hint = "torchrl's DistributionalDQNLoss takes no batch of one"
+            raise ConfigError("algo.batch_size", 1, allowed, hint)

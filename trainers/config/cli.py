@@ -84,7 +84,8 @@ def preflight(argv: list[str]) -> Plan:
         if not multirun:
             hint = "--multirun runs one job for each value"
             return _plan(composer, flags, composer.single(overrides, hint))
-        configs = [_checked(composer.compose(job)) for job in composer.jobs(overrides)]
+        jobs = composer.jobs(overrides)
+        configs = [_checked(composer, job, composer.compose(job)) for job in jobs]
         _check_sweep(configs)
         swept = [o.key_or_group for o in overrides if o.is_sweep_override()]
         swept = [key for key in swept if key != "seed" and key not in composer.groups]
@@ -107,8 +108,11 @@ def _parse(argv: list[str]) -> Namespace:
     return args
 
 
-def _checked(composed: DictConfig) -> TrainConfig:
-    config = TrainConfig.from_dict(plain(composed))
+def _checked(composer: Composer, arguments: list[str], composed: DictConfig) -> TrainConfig:
+    try:
+        config = TrainConfig.from_dict(plain(composed))
+    except ConfigError as error:
+        raise composer.with_source(error, arguments) from error
     config.env.check_installed()
     config.eval.check_installed()
     config.logger.check_installed()
@@ -139,10 +143,10 @@ def _plan(composer: Composer, flags: list[str], arguments: list[str]) -> Plan:
     )
     place, source = locate(run_dir, resume)
     if place is None or source is None:
-        return Plan([*flags, *arguments], [_checked(composed)])
+        return Plan([*flags, *arguments], [_checked(composer, arguments, composed)])
     stored = load_config(place / CONFIG_FILE)
     arguments = on_top_of(stored, composer, arguments, again=resume == "auto")
-    config = _checked(composer.compose(arguments))
+    config = _checked(composer, arguments, composer.compose(arguments))
     return Plan([*flags, *arguments], [config], notes=changes(stored, config))
 
 

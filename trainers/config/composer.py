@@ -77,6 +77,20 @@ class Composer:
         with _as_config_error(arguments):
             return compose(CONFIG_NAME, overrides=[*self._search_path, *arguments])
 
+    def with_source(self, error: ConfigError, arguments: list[str]) -> ConfigError:
+        """`error`, saying where the value is from if not the command line but a preset set it."""
+        overrides = [*self._search_path, *arguments]
+        composed = compose(CONFIG_NAME, overrides, return_hydra_config=True)
+        others = [each for each in arguments if not each.startswith(("preset=", "~"))]
+        without = self.compose([*others, "~preset"])
+        if _unresolved(composed).get(error.key) == _unresolved(without).get(error.key):
+            return error
+        preset = composed.hydra.runtime.choices.preset
+        source = "the stored run" if preset == STORED else f"the preset {preset}"
+        hint = f"{error.hint}; " if error.hint else ""
+        hint += f"{source} sets it: add {error.key}=..."
+        return ConfigError(error.key, error.given, error.allowed, hint)
+
     def _is_choice(self, override: Override) -> bool:
         """Whether it chooses a file instead of setting a value."""
         return override.key_or_group in self.groups

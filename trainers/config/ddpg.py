@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from trainers.config.off_policy import NoiseConfig, SlicesConfig, TargetsConfig
+from trainers.config.off_policy import MOST_NOISE, NoiseConfig, SlicesConfig, TargetsConfig
 from trainers.config.schema import number
 
 
@@ -16,7 +16,7 @@ class DDPGConfig(NoiseConfig, TargetsConfig, SlicesConfig):
     name: Literal["ddpg"] = "ddpg"
 
     noise: Literal["gaussian", "ornstein_uhlenbeck"] = "ornstein_uhlenbeck"
-    exploration_noise: float = number(0.2, ge=0)
+    exploration_noise: float = number(0.2, ge=0, le=MOST_NOISE)
 
     actor_lr: float | None = number(None, gt=0)
     critic_lr: float | None = number(None, gt=0)

@@ -9,6 +9,8 @@ from trainers.config.algo import AlgoConfig
 from trainers.config.errors import ConfigError
 from trainers.config.schema import number
 
+MOST_NOISE = 100.0  # on actions in [-1, 1]: nobody means more, and float32 holds it
+
 
 @dataclass(frozen=True)
 class OffPolicyConfig(AlgoConfig):
@@ -25,8 +27,9 @@ class OffPolicyConfig(AlgoConfig):
     utd_ratio: float = number(1.0, gt=0)
 
     prioritized: bool = False
-    priority_alpha: float = number(0.6, ge=0)
+    priority_alpha: float = number(0.6, ge=0, le=1)
     priority_beta: float = number(0.4, ge=0, le=1)
+    priority_beta_end: float = number(1.0, ge=0, le=1)
     reduction: Literal["mean", "sum", "none"] = "mean"
 
     n_steps: int = number(1, ge=1)
@@ -35,7 +38,8 @@ class OffPolicyConfig(AlgoConfig):
 
     def has_schedule(self) -> bool:
         """Whether anything moves over the run's horizon, `total_frames`."""
-        return super().has_schedule() or self.prioritized
+        anneals = self.prioritized and self.priority_beta != self.priority_beta_end
+        return super().has_schedule() or anneals
 
     def check(self) -> None:
         """A batch fits into the buffer; options fit together."""
@@ -43,11 +47,14 @@ class OffPolicyConfig(AlgoConfig):
         if self.batch_size > self.buffer_size:
             allowed = f"at most algo.buffer_size={self.buffer_size}"
             raise ConfigError("algo.batch_size", self.batch_size, allowed)
+        if self.n_steps > self.buffer_size:
+            allowed = f"at most algo.buffer_size={self.buffer_size}"
+            raise ConfigError("algo.n_steps", self.n_steps, allowed)
         if self.reduction == "none" and not self.prioritized:
             hint = "none leaves the averaging to algo.prioritized=true"
             raise ConfigError("algo.reduction", "none", "mean or sum", hint)
         if not self.prioritized:
-            keys = ("priority_alpha", "priority_beta")
+            keys = ("priority_alpha", "priority_beta", "priority_beta_end")
             self.refuse_unused(keys, "with algo.prioritized=false: there are no priorities")
 
     def check_envs(self, num_envs: int) -> None:
@@ -69,6 +76,8 @@ class SlicesConfig(OffPolicyConfig):
     def check(self) -> None:
         """Slices go with the estimators that follow episodes over time, and make up a batch."""
         super().check()
+        if self.value_estimator != "td_lambda":
+            self.refuse_unused(["lmbda"], f"with algo.value_estimator={self.value_estimator}")
         if self.slice_length is None:
             if self.value_estimator != "td0":
                 hint = f"algo.value_estimator={self.value_estimator} follows episodes over time"
@@ -163,7 +172,7 @@ class NoiseConfig(OffPolicyConfig):
     policy_draws: ClassVar[bool] = False
 
     noise: Literal["gaussian", "ornstein_uhlenbeck"] = "gaussian"
-    exploration_noise: float = number(0.1, ge=0)
+    exploration_noise: float = number(0.1, ge=0, le=MOST_NOISE)
     noise_theta: float = number(0.15, ge=0)
     noise_dt: float = number(0.01, gt=0)
 

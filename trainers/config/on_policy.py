@@ -9,6 +9,9 @@ from trainers.config.algo import AlgoConfig
 from trainers.config.errors import ConfigError
 from trainers.config.schema import number
 
+# What only the distribution of continuous actions has.
+_OF_A_CONTINUUM = ("tanh_loc", "predict_std", "log_std_init")
+
 
 @dataclass(frozen=True)
 class OnPolicyConfig(AlgoConfig):
@@ -45,6 +48,12 @@ class OnPolicyConfig(AlgoConfig):
     def learns_from_older(self) -> bool:
         """V-trace weights what an older policy did by what the present one would do."""
         return self.value_estimator == "vtrace"
+
+    def check_actions(self, choices: int | None) -> None:
+        """A choice has neither mean nor standard deviation."""
+        super().check_actions(choices)
+        if choices is not None:
+            self.refuse_unused(_OF_A_CONTINUUM, "with discrete actions")
 
 
 @dataclass(frozen=True)

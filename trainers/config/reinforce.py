@@ -27,9 +27,13 @@ class ReinforceConfig(OneUpdateConfig):
     lr: float = number(1e-3, gt=0)
 
     def check(self) -> None:
-        """Without a baseline there is no critic."""
+        """Without a baseline there is no critic, and only some estimators have a lambda."""
         super().check()
         if self.baseline:
+            # Here alone: presets of the other algorithms have one, whichever estimator is chosen.
+            if self.value_estimator not in ("gae", "td_lambda"):
+                why = f"with algo.value_estimator={self.value_estimator}"
+                self.refuse_unused(["gae_lambda"], why)
             return
         self.refuse_unused(_OF_A_CRITIC, "with algo.baseline=false, which has no critic")
         if self.loss_module == "torchrl":

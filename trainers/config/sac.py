@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainers.config.errors import ConfigError
-from trainers.config.off_policy import EntropyConfig, SlicesConfig, TargetsConfig
+from trainers.config.off_policy import MOST_NOISE, EntropyConfig, SlicesConfig, TargetsConfig
 from trainers.config.schema import number
 
 
@@ -16,7 +16,7 @@ class SACConfig(EntropyConfig, TargetsConfig, SlicesConfig):
 
     name: Literal["sac"] = "sac"
 
-    exploration_noise: float = number(0.0, ge=0)
+    exploration_noise: float = number(0.0, ge=0, le=MOST_NOISE)
     value_network: bool = False
     num_critics: int = number(2, ge=1)
     loss_function: Literal["l2", "l1", "smooth_l1"] = "l2"

@@ -23,7 +23,7 @@ class AtariConfig(Section):
     section: ClassVar[str] = "env.atari"
 
     frame_skip: int = number(4, ge=1)
-    max_no_ops: int = number(30, ge=0)
+    max_no_ops: int = number(30, ge=0, le=1_000)
     fire: bool = True
     repeat_action_probability: float = number(0.0, ge=0, le=1)
     life_loss: bool = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainers.config.ddpg import DDPGConfig
+from trainers.config.off_policy import MOST_NOISE
 from trainers.config.schema import number
 
 
@@ -16,10 +17,10 @@ class TD3Config(DDPGConfig):
     name: Literal["td3"] = "td3"  # type: ignore[assignment]  # another algorithm
 
     noise: Literal["gaussian", "ornstein_uhlenbeck"] = "gaussian"
-    exploration_noise: float = number(0.1, ge=0)
+    exploration_noise: float = number(0.1, ge=0, le=MOST_NOISE)
 
     policy_delay: int = number(2, ge=1)
-    policy_noise: float = number(0.2, ge=0)
+    policy_noise: float = number(0.2, ge=0, le=MOST_NOISE)
     noise_clip: float = number(0.5, ge=0)
     num_critics: int = number(2, ge=1)
     target_update_interval: int | None = number(None, ge=1)  # type: ignore[assignment]  # null, too

@@ -27,7 +27,8 @@ class PrioritizedReplay(Replay):
         device: where batches go; default: where the storage is.
         time_major: as for :class:`~trainers.hooks.replay.Replay`.
         pictures: likewise.
-        beta: exponent of the weights at first; it grows linearly to 1 over the run's horizon.
+        beta: exponent of the weights at first.
+        beta_end: where it has linearly come to at the end of the run's horizon.
         weight_key: where the loss looks for the weights.
         error_key: where the loss writes the size of its error, from which the priorities come.
 
@@ -44,6 +45,7 @@ class PrioritizedReplay(Replay):
         pictures: Pictures | None = None,
         *,
         beta: float = 0.4,
+        beta_end: float = 1.0,
         weight_key: Any = "priority_weight",
         error_key: Any = "td_error",
     ) -> None:
@@ -54,13 +56,13 @@ class PrioritizedReplay(Replay):
                 f"got one with a {type(buffer.sampler).__name__}"
             )
         self._sampler = buffer.sampler
-        self.beta = beta
+        self.beta, self.beta_end = beta, beta_end
         self.weight_key = weight_key
         self.error_key = error_key
 
     def sample(self, trainer: Trainer, batch: TensorDictBase) -> TensorDictBase:
         """A batch ``[batch_size]`` with ``index`` and weights."""
-        self._sampler.beta = self.beta + (1.0 - self.beta) * trainer.progress
+        self._sampler.beta = self.beta + (self.beta_end - self.beta) * trainer.progress
         sampled, info = self.buffer.sample(self.batch_size, return_info=True)
         sampled.set("index", info["index"])
         sampled = self.with_pictures(sampled, info["index"])

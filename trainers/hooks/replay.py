@@ -236,7 +236,8 @@ class Replay:
         writer: Any = self.buffer.writer
         writer.load_state_dict(state)
         if isinstance(writer, RoundRobinWriter):
-            if self._slot_shift(frames) > 0 or len(frames) > self._size:  # it has been resized
+            just_full = len(frames) == writer._cursor == self._size  # what a larger one has held
+            if self._slot_shift(frames) > 0 or len(frames) > self._size or just_full:
                 writer._write_count = frames.end - self._slot_shift(frames)
                 writer._cursor = writer._write_count % self._size
             if not 0 <= writer._cursor < self._size:

@@ -346,6 +346,32 @@ def test_an_environment_that_does_not_come_back_starts_anew(make: Make) -> None:
 
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_another_number_of_environments_begins_episodes_of_its_own(
+    make: Make, backend: str, num_envs: int, overlap: bool, tmp_path: Path
+) -> None:
+    """None of them has the seed of one before."""
+    given = {"overlap": overlap}
+    first = make(given, num_envs=2, backend=backend, kwargs={"lengths": (2, 5)})
+    second = make(given, num_envs=num_envs, backend=backend, kwargs={"lengths": (2, 5)})
+    before = take(first, 9)
+    checkpoint.save(tmp_path / "c", first.state_dict())
+    second.load_state_dict(checkpoint.load(tmp_path / "c"))
+    assert second.restored == (
+        "statistical",
+        f"env.num_envs was 2 and is {num_envs}: every open episode is cut, and starts anew",
+    )
+    after = take(second, 9)
+    assert second.frames == 18 + 9 * num_envs
+    assert after["observation"][:, 0, 1].tolist() == num_envs * [0]
+    seeds = [{tale_seed(o) for o in data["observation"].flatten(0, 1)} for data in (before, after)]
+    assert not seeds[0] & seeds[1]
+    highest = max(first.state_dict()["episodes"])
+    assert min(second.state_dict()["episodes"]) > highest
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_overlapped_collection_stores_every_frame_once(
     make: Make, backend: str, steps: int

@@ -13,7 +13,7 @@ from support.states import assert_same
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 
-from trainers.hooks import PrioritizedReplay
+from trainers.hooks import PrioritizedReplay, Replay
 from trainers.replay.buffer import FastReplayBuffer
 from trainers.replay.rows import RowStorage
 from trainers.replay.samplers import Prioritized
@@ -144,6 +144,37 @@ def test_another_exponent_counts_after_a_checkpoint() -> None:
     second.load_state_dict(first.state_dict())
     priorities = second.state_dict()["sampler"]["priorities"]
     assert priorities.tolist() == pytest.approx([1.0, 4.0, 9.0], rel=1e-5)
+
+
+@pytest.mark.parametrize("rollouts", [0, 2, 5])
+@pytest.mark.parametrize("size", [6, 10])
+def test_frames_that_had_no_priorities_begin_with_that_of_a_new_one(
+    rollouts: int, size: int, tmp_path: Path
+) -> None:
+    plain = Replay(FastReplayBuffer(storage=RowStorage(10), batch_size=4))
+    second, source = make(size=size), Rollouts(1, 3)
+    for _ in range(rollouts):
+        plain.extend(stub(), source.rollout())
+    checkpoint.save(tmp_path / "c", plain.state_dict())
+    second.load_state_dict(checkpoint.load(tmp_path / "c"))
+    how, why = second.restored
+    assert how == "statistical"
+    assert "frames had no priorities" in why
+    assert (f"the last {size} of" in why) == (len(plain.buffer) > size)
+    second.extend(stub(), source.rollout())
+    assert by_frame(second).keys() == set(range(3 * rollouts + 3)[-size:])
+    assert set(by_frame(second).values()) == {1.0}
+    batch = second.sample(stub(), TensorDict())
+    update(second, batch["index"].tolist(), [0.1, 0.2, 0.3, 0.4])
+
+
+def test_priorities_that_count_no_more_are_missed() -> None:
+    first, plain = make(), Replay(FastReplayBuffer(storage=RowStorage(10), batch_size=4))
+    first.extend(stub(), Rollouts(1, 3).rollout())
+    plain.load_state_dict(first.state_dict())
+    assert plain.restored == ("statistical", "frames are drawn alike, without their priorities")
+    plain.load_state_dict(plain.state_dict())
+    assert plain.restored == ("exact", "")
 
 
 @pytest.mark.parametrize("size", [4, 10, 17])

@@ -140,7 +140,7 @@ def test_a_transform_is_not_applied_again_by_a_checkpoint(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("rollouts", [1, 2, 3, 7])
-@pytest.mark.parametrize("size", [3, 6, 10, 11, 25])
+@pytest.mark.parametrize("size", [3, 4, 6, 8, 10, 11, 25])
 def test_a_buffer_of_another_size_keeps_the_latest_frames_in_order(
     rollouts: int, size: int, tmp_path: Path
 ) -> None:

@@ -162,9 +162,10 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def resumed(replay: Replay, capacity: int, tmp_path: Path) -> Replay:
-    checkpoint.save(tmp_path / "c", replay.state_dict())
+    path = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+    checkpoint.save(path, replay.state_dict())
     copy = make(capacity)
-    copy.load_state_dict(checkpoint.load(tmp_path / "c"))
+    copy.load_state_dict(checkpoint.load(path))
     return copy
 
 
@@ -189,7 +190,7 @@ def test_an_exact_resume_goes_on_along_the_episodes(rollouts: int, tmp_path: Pat
 @pytest.mark.parametrize("rollouts", [5, 12])
 @pytest.mark.parametrize("num_envs", [2, 3])
 def test_episodes_that_were_lost_end_where_they_were(
-    rollouts: int, num_envs: int, tmp_path: Path
+    rollouts: int, num_envs: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also those whose order in time is lost, with another number of environments."""
     stories, replay = Stories(2, 1), make(20)
@@ -201,6 +202,8 @@ def test_episodes_that_were_lost_end_where_they_were(
     others = Stories(num_envs, 1, seed=1)
     for _ in range(2):
         replay.extend(trainer, others.rollout())
+    told = [m for m in caplog.messages if "are of 2 environments, the coming ones of 3" in m]
+    assert len(told) == (num_envs == 3)
     frames = replay.frames[replay.nth_oldest(torch.arange(len(replay.buffer)))][: -2 * num_envs]
     stored = frames["observation"].flatten().tolist()
     newest = {story[-1]["id"] for story in stories.history}
@@ -208,3 +211,26 @@ def test_episodes_that_were_lost_end_where_they_were(
     for frame, truncated in zip(stored, frames["next", "truncated"].flatten(), strict=True):
         cut = frame in newest or num_envs != 2
         assert truncated == (cut or stories.after(frame)[0]["truncated"])
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_frames_without_an_order_are_not_followed_along(steps: int, tmp_path: Path) -> None:
+    """Neither before new ones come, for updates that are owed, nor after."""
+    stories = Stories(2, steps)
+    plain = Replay(ReplayBuffer(storage=LazyTensorStorage(40)))
+    for _ in range(12 // steps):
+        plain.extend(stub(), stories.rollout())
+    replay = resumed(plain, 40, tmp_path)
+    how, why = replay.restored
+    assert how == "statistical"
+    assert "order in time was not kept" in why
+    trainer = stub()
+    trainer.collector = SimpleNamespace(restored=("exact", ""))
+    n_steps = NStepReturns(replay, 3, GAMMA)
+    for rollouts in range(3):
+        batch = n_steps(trainer, replay.sample(trainer, TensorDict()))
+        old = batch["index"] < 24
+        assert (batch["steps_to_next_obs"][old] == 1).all()
+        assert (~old).any() == (rollouts > 0)
+        replay.extend(trainer, stories.rollout())
+    assert resumed(replay, 40, tmp_path).restored == ("exact", "")

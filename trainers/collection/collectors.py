@@ -248,7 +248,15 @@ class GymCollector:
         return self.envs.open_episodes(but_last=self._written is not None)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Bring the environments back to where they were, by replaying their open episodes."""
+        """Bring the environments back to where they were, by replaying their open episodes.
+
+        Where they cannot be, or there is another number of them, new episodes begin.
+        """
+        before, number = len(state["episodes"]), self.envs.num_envs
+        if before != number:
+            # Behind all that there were: whichever environment began them, no seed comes twice.
+            begun = number * [max(state["episodes"])]
+            state = state | {"episodes": begun, "steps": number * [0], "exploration": None}
         self.frames = state["frames"]
         self._episodes, self._steps = np.array(state["episodes"]), np.array(state["steps"])
         self._reports_success = state["reports_success"]
@@ -256,24 +264,28 @@ class GymCollector:
         if hasattr(self.policy, "exploration_state"):
             self.policy.exploration_state = _numpy(state.get("exploration"))
         self._observation = self._written = self._outcome = None
-        self.restored = ("exact", "")
+        changed = f"env.num_envs was {before} and is {number}"
+        why = self._go_on(state) if before == number else changed
+        # The next step resets all of them.
+        cut = f"{why}: every open episode is cut, and starts anew"
+        self.restored = ("exact", "") if why is None else ("statistical", cut)
+
+    def _go_on(self, state: dict[str, Any]) -> str | None:
+        """Take up the open episodes; what keeps the environments from it, if anything does."""
         if state["observation"] is None:
-            return
+            return None
         episodes = state["open_episodes"]
         observation = self._replayed(episodes)
         if observation is None:
-            why = "EnvPool cannot replay episodes"
-        elif not np.array_equal(observation, _numpy(state["observation"])):
-            why = "they did not come back to their stored observations"
-        elif not self._outcomes_are_those_of(episodes):
-            why = "their episodes had other rewards or ends when they were replayed"
-        else:
-            self._observation = observation
-            if state["written"] is not None:
-                self._begin_step({key: _numpy(value) for key, value in state["written"].items()})
-            return
-        # The next step resets all of them.
-        self.restored = ("statistical", f"{why}: every open episode is cut, and starts anew")
+            return "EnvPool cannot replay episodes"
+        if not np.array_equal(observation, _numpy(state["observation"])):
+            return "they did not come back to their stored observations"
+        if not self._outcomes_are_those_of(episodes):
+            return "their episodes had other rewards or ends when they were replayed"
+        self._observation = observation
+        if state["written"] is not None:
+            self._begin_step({key: _numpy(value) for key, value in state["written"].items()})
+        return None
 
     def _replayed(self, episodes: list[dict[str, Any]] | None) -> Array | None:
         """What the environments observe after their episodes; None if they cannot be replayed."""

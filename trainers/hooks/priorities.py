@@ -91,13 +91,21 @@ class PrioritizedReplay(Replay):
             "highest": list(self._sampler._max_priority),
         }
 
-    def load_sampler_state(self, state: dict[str, Any]) -> None:
-        """Restore the priorities; the exponents stay as they are configured now."""
-        sampler, alpha = self._sampler, self._sampler.alpha
+    def load_sampler_state(self, state: dict[str, Any]) -> str | None:
+        """Restore the priorities; the exponents stay as they are configured now.
+
+        Frames that had none get that of a new one.
+        """
+        sampler, alpha, filled = self._sampler, self._sampler.alpha, len(self.buffer)
+        slots = self.nth_oldest(torch.arange(filled))
+        if "priorities" not in state:
+            sampler.mark_update(slots)
+            return "frames had no priorities: they begin with that of a new one"
         sampler._alpha = state["alpha"]
-        if filled := len(self.buffer):
-            slots, priorities = self.nth_oldest(torch.arange(filled)), state["priorities"][-filled:]
+        if filled:
+            priorities = state["priorities"][-filled:]
             sampler._sum_tree[slots] = priorities
             sampler._min_tree[slots] = priorities
         sampler._max_priority = tuple(state["highest"])
         sampler.alpha = alpha
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,8 @@ from trainers.replay.pictures import Pictures
 from trainers.saving.restoring import How, resumed_exactly
 from trainers.saving.segments import Rows
 from trainers.trainer import Trainer
+
+logger = logging.getLogger("trainers")
 
 _FOR_THE_LOG = {"success", "game_score", "game_over"}  # under "next"
 
@@ -61,7 +64,7 @@ class Replay:
         self.time_major = time_major
         self.pictures = pictures
         self.restored: tuple[How, str] = ("exact", "")
-        self._num_envs = 0  # until there are frames
+        self._num_envs = 0  # until there are frames in the order of time
         self._resumed = False
 
     def extend(self, trainer: Trainer, rollout: TensorDictBase) -> None:
@@ -171,11 +174,20 @@ class Replay:
         same = num_envs == self._num_envs
         follows = not self._resumed or resumed_exactly(trainer.collector)
         if len(self.buffer) and not (same and follows):
-            for key in ("done", "truncated"):
-                if (flags := self.frames.get(("next", key), None)) is not None:
-                    last = num_envs if same else len(self.buffer)
-                    flags[self.nth_oldest(len(self.buffer) - 1 - torch.arange(last))] = True
+            self._end_episodes(num_envs if same else len(self.buffer))
+            if self._num_envs and not same:
+                logger.warning(
+                    "frames stored so far are of %d environments, the coming ones of %d: n-step "
+                    "returns and slices do not lead from one stored frame to another",
+                    *(self._num_envs, num_envs),
+                )
         self._num_envs, self._resumed = num_envs, False
+
+    def _end_episodes(self, newest: int) -> None:
+        """So many frames, the newest ones, count as the last of their episodes."""
+        for key in ("done", "truncated"):
+            if (flags := self.frames.get(("next", key), None)) is not None:
+                flags[self.nth_oldest(len(self.buffer) - 1 - torch.arange(newest))] = True
 
     # --------------------------------------------------------------------- state
 
@@ -195,26 +207,41 @@ class Replay:
         return state | {"num_envs": self._num_envs} if self.time_major else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Fill the buffer with the stored frames; with the latest, if it is a smaller one now."""
-        self._num_envs, self._resumed = state.get("num_envs", 0), True
+        """Fill the buffer with the stored frames; with the latest, if it is a smaller one now.
+
+        Frames that were not kept in the order of time count as the last of their episodes, where
+        that order is asked for now.
+        """
+        self._resumed = True
         frames = state["frames"]
-        self.restored = ("exact", "")
         self.buffer.empty()
         self._fill(frames)
+        self._load_writer(state["writer"], frames)
+        if self.pictures is not None:
+            self.pictures.load_state_dict(state["pictures"])
+        costs = [self.load_sampler_state(state["sampler"])]
         if len(frames) > self._size:
-            self.restored = ("statistical", f"the last {self._size} of {len(frames)} frames")
+            costs.append(f"the last {self._size} of {len(frames)} frames")
+        self._num_envs = state.get("num_envs", 0)
+        if self.time_major and "num_envs" not in state and len(frames):
+            self._end_episodes(len(self.buffer))
+            costs.append(
+                "n-step returns and slices do not lead from one stored frame to another, whose "
+                "order in time was not kept"
+            )
+        why = ", ".join(filter(None, costs))
+        self.restored = ("statistical", why) if why else ("exact", "")
+
+    def _load_writer(self, state: dict[str, Any], frames: Rows) -> None:
         writer: Any = self.buffer.writer
-        writer.load_state_dict(state["writer"])
-        resized = self._slot_shift(frames) > 0 or len(frames) > self._size
+        writer.load_state_dict(state)
         if isinstance(writer, RoundRobinWriter):
-            if resized:
+            just_full = len(frames) == writer._cursor == self._size  # what a larger one has held
+            if self._slot_shift(frames) > 0 or len(frames) > self._size or just_full:
                 writer._write_count = frames.end - self._slot_shift(frames)
                 writer._cursor = writer._write_count % self._size
             if not 0 <= writer._cursor < self._size:
                 raise ValueError(f"the cursor is at {writer._cursor} of {self._size} slots")
-        if self.pictures is not None:
-            self.pictures.load_state_dict(state["pictures"])
-        self.load_sampler_state(state["sampler"])
 
     @property
     def _size(self) -> int:
@@ -257,9 +284,11 @@ class Replay:
         """What the sampler remembers."""
         return self.buffer.sampler.state_dict()
 
-    def load_sampler_state(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`sampler_state`."""
+    def load_sampler_state(self, state: dict[str, Any]) -> str | None:
+        """Restore :meth:`sampler_state`; what of it is not as it was, if anything."""
         self.buffer.sampler.load_state_dict(state)
+        prioritized = "priorities" in state
+        return "frames are drawn alike, without their priorities" if prioritized else None
 
 
 def _read(tables: dict[str, Tensor], size: int, begin: int, end: int) -> dict[str, Tensor]:

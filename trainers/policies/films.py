@@ -174,8 +174,8 @@ def _follow(env: Any) -> None:
     """
     import mujoco
 
-    kind = mujoco.mjtObj.mjOBJ_CAMERA  # type: ignore  # in its C part, as the next
-    number = mujoco.mj_name2id(env.model, kind, "track")  # type: ignore
+    kind = mujoco.mjtObj.mjOBJ_CAMERA  # type: ignore  # in its C part
+    number = mujoco.mj_name2id(env.model, kind, "track")  # type: ignore  # likewise
     if number != -1:
         env.mujoco_renderer.camera_id = number
 

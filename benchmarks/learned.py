@@ -32,17 +32,17 @@ What the presets learn, by `make results`, which trains all of it, or goes on wh
 and writes this page. A figure is the mean of a run's last three evaluations (deterministic policy,
 environments and seeds of its own), never the best; a row's is the mean over its seeds ± their
 standard deviation. *Must* and *goal* are what this project asks of itself, *reached* is which of
-the two it has come to. Presets were tuned on seeds below 100; but some were tuned again after seeds
-from 100 on had been seen, and these are shown anew: [which, and what they returned
+the two it has come to. What was tuned, was tuned on seeds below 100; but some of it again, after
+seeds from 100 on had been seen, and these are shown anew: [which, and what they returned
 before](#presets-that-were-tuned-again). [What was tried where a goal was not
 reached](#goals-that-were-not-reached).
 
 Pictures show interquartile means over the seeds with 95 % bootstrap intervals, which tend to be too
-narrow of so few. All seeds are evaluated from the same start states (of `eval.seed`), so what these
-contribute is in no interval. The time of a run is wall clock, of the seed in the middle, and no
-measure of speed: other trainings and tests ran beside most of them ([benchmarks](benchmarks.md) are
-apart). What is kept of each run (its evaluations, its configuration, the commit and the machine) is
-in [`results/`](results/); `python scripts/results.py --page` makes the page from that.
+narrow with so few. All seeds are evaluated from the same start states (of `eval.seed`), so what
+these contribute is in no interval. The time of a run is wall clock, of the seed in the middle, and
+no measure of speed: other trainings and tests ran beside most of them ([benchmarks](benchmarks.md)
+are apart). What is kept of each run (its evaluations, its configuration, the commit and the
+machine) is in [`results/`](results/); `python scripts/results.py --page` makes the page from that.
 """
 
 VERSIONS = """\

@@ -9,9 +9,11 @@
                           there, which is replaced
     plugins=[my_pkg.mine] what the run was trained with: modules named in a file are not imported
 
-Exit codes: 0 written and checked, 2 wrong input, 1 anything else.
+Exit codes: 0 written and checked, 2 wrong input, 1 anything else; 130, 143, 138 by SIGINT, SIGTERM,
+SIGUSR1.
 """
 
+import json
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +24,7 @@ from trainers.config.export import ExportConfig, ExportError
 from trainers.disk import WriteError
 from trainers.policies.policies import check_run, load_policy, locate_run
 from trainers.saving.staging import staged
-from trainers.signals import exit_code, interrupt_on_signals
+from trainers.signals import exit_code, interrupt_on_signals, raise_if_interrupted
 
 FAILED, WRONG_INPUT = 1, 2
 
@@ -50,6 +52,7 @@ def run(config: ExportConfig) -> int:
         with staged(out, _is_export) as directory:
             from trainers.policies.export import export
 
+            raise_if_interrupted()
             loaded = load_policy(run_dir, config.which, config.plugins)
             with closing(loaded.envs):
                 document = export(loaded, config.format, directory)
@@ -71,8 +74,15 @@ def _directory(config: ExportConfig) -> Path:
 
 
 def _is_export(directory: Path) -> bool:
-    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
-    return "policy.json" in names and names <= {"policy.json", "policy.onnx", "policy.pt2"}
+    """Whether there is what this script has left, and nothing else."""
+    if directory.is_symlink() or not directory.is_dir():
+        return False
+    try:
+        document = json.loads((directory / "policy.json").read_bytes())
+        files = {"policy.json", document["file"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return "check" in document and {path.name for path in directory.iterdir()} <= files
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def _build_off_policy(config: TrainConfig, envs: Envs, device: torch.device) -> 
         loss_module=agent.loss,
         optimizer=agent.optimizer,
         replay_buffer=make_buffer(algo, device),
-        pictures=make_pictures(algo, envs.inputs, device),
+        pictures=make_pictures(algo, envs.inputs, envs.num_envs, device),
         total_frames=config.total_frames,
         config=algo,
     )

@@ -58,6 +58,12 @@ def interrupt_on_signals() -> None:
         signal.signal(number, interrupt)
 
 
+def raise_if_interrupted() -> None:
+    """After an import, which can swallow what is raised in it."""
+    if _early:
+        raise Interrupted(_early.pop())
+
+
 @contextmanager
 def stop_on_signals(trainer: Trainer) -> Iterator[None]:
     """The first SIGINT, SIGTERM or SIGUSR1 asks for a checkpoint and a clean end.

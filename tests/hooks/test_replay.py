@@ -140,17 +140,19 @@ def test_a_transform_is_not_applied_again_by_a_checkpoint(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("rollouts", [1, 2, 3, 7])
+@pytest.mark.parametrize("before", [8, 10])
 @pytest.mark.parametrize("size", [3, 4, 6, 8, 10, 11, 25])
 def test_a_buffer_of_another_size_keeps_the_latest_frames_in_order(
-    rollouts: int, size: int, tmp_path: Path
+    rollouts: int, before: int, size: int, tmp_path: Path
 ) -> None:
-    first, second = _make("rows", None), _make("rows", None, size)
+    """One of 8 is just full after two rollouts."""
+    first, second = _make("rows", None, before), _make("rows", None, size)
     source = Rollouts(2, 2)
     for _ in range(rollouts):
         first.extend(stub(), source.rollout())
     checkpoint.save(tmp_path / "c", first.state_dict())
     second.load_state_dict(checkpoint.load(tmp_path / "c"))
-    stored = [*range(4 * rollouts)][-10:]
+    stored = [*range(4 * rollouts)][-before:]
     assert by_age(second) == stored[-size:]
     assert second.restored[0] == ("exact" if size >= len(stored) else "statistical")
     for _ in range(8):

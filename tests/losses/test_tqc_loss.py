@@ -64,6 +64,11 @@ def test_it_is_the_same_in_any_number_of_parts(rows: int, monkeypatch: pytest.Mo
         assert near(torch.from_numpy(mine), theirs)
 
 
+def test_nothing_to_compare() -> None:
+    found = quantile_huber(np.zeros((2, 0, 4)), np.zeros((0, 5)))
+    assert [each.shape for each in found] == [(2, 0), (2, 0, 4), (2, 0)]
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [

@@ -37,7 +37,7 @@ def test_observations_are_as_they_came(empty: object, num_envs: int, steps: int,
     """Across ends of games and of rollouts, lost lives, and the end of the memory, many times."""
     if num_envs * steps > size:
         pytest.skip("a rollout does not fit")
-    pictures, games = Pictures(size, empty), Games(num_envs)
+    pictures, games = Pictures(size, empty=empty), Games(num_envs)
     while pictures.end < 120:
         add(pictures, games.rollout(steps))
         assert_told(pictures, games)
@@ -140,6 +140,18 @@ def test_a_picture_that_is_gone_is_made_up_for_by_the_oldest_of_its_game(tmp_pat
     number = 256 * shown[..., 0] + shown[..., 1]
     assert (number.diff(dim=1) >= 0).all()
     assert_told(second, games, first=second.end - 45)
+
+
+def test_there_is_room_for_what_more_environments_look_back_at(tmp_path: Path) -> None:
+    first, second, games = Pictures(60), Pictures(60, num_envs=6), Games(1, lengths=(10_000,))
+    add(first, games.rollout(10))
+    checkpoint.save(tmp_path / "c", first.state_dict())
+    second.load_state_dict(checkpoint.load(tmp_path / "c"))
+    games.num_envs, games._games = 6, [0] * 6
+    games.restart()
+    for _ in range(30):
+        add(second, games.rollout(1))
+        assert_told(second, games, first=max(0, second.end - 60))
 
 
 def test_pieces_of_a_checkpoint_are_written_once(

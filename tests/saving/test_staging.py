@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainers.config import ConfigError
+from trainers.disk import WriteError
 from trainers.saving.staging import staged
 
 
@@ -59,3 +60,48 @@ def test_what_is_replaceable_stays_until_there_is_another(tmp_path: Path) -> Non
         (directory / "new").touch()
         assert (out / "old").exists()
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "new"]
+
+
+def test_what_came_meanwhile_is_not_touched(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staged(out) as directory:
+        (directory / "old").touch()
+    with pytest.raises(WriteError), staged(out, only_old):
+        (out / "theirs").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["old", "out", "theirs"]
+
+
+def only_old(directory: Path) -> bool:
+    return [path.name for path in directory.iterdir()] == ["old"]
+
+
+def test_what_cannot_be_replaced_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with staged(out) as directory:
+        (directory / "old").touch()
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(KeyboardInterrupt), staged(out, only_old):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
+
+
+def test_a_link_and_a_path_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="nothing is yet"), staged(tmp_path / "link"):
+        pass
+    out = tmp_path / "out"
+    with staged(out) as directory:
+        (directory / "old").touch()
+    monkeypatch.chdir(out)
+    with staged(Path(), only_old) as directory:
+        (directory / "new").touch()
+    assert [path.name for path in out.iterdir()] == ["new"]

@@ -358,9 +358,14 @@ def test_an_earlier_export_is_replaced_and_nothing_else(
     assert script.main(line) == 0
     assert len((out / "policy.pt2").read_bytes()) > 1000
     (out / "notes.txt").touch()
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "policy.json").write_text('{"Version": "2012-10-17", "Statement": []}')
+    (tmp_path / "link").symlink_to(exported)
     capsys.readouterr()
-    assert script.main(line) == 2
-    assert "expected a path where nothing is yet" in capsys.readouterr().err
+    for taken in (out, theirs, tmp_path / "link"):
+        assert script.main([*line[:-1], f"out={taken}"]) == 2
+        assert "expected a path where nothing is yet" in capsys.readouterr().err
 
 
 def test_a_signal_leaves_nothing(run: Path, tmp_path: Path) -> None:

@@ -161,11 +161,13 @@ def make_buffer(config: OffPolicyConfig, device: torch.device) -> ReplayBuffer:
     return FastReplayBuffer(storage=storage, batch_size=config.batch_size, sampler=sampler)
 
 
-def make_pictures(config: OffPolicyConfig, inputs: Inputs, device: torch.device) -> Pictures | None:
+def make_pictures(
+    config: OffPolicyConfig, inputs: Inputs, num_envs: int, device: torch.device
+) -> Pictures | None:
     """Where the buffer's pictures go, beside it; None where observations are vectors."""
     if isinstance(inputs, int):
         return None
-    return Pictures(config.buffer_size, **_memory(config, device))
+    return Pictures(config.buffer_size, num_envs, **_memory(config, device))
 
 
 def _memory(config: OffPolicyConfig, device: torch.device) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TypeVar
 
 from trainers.config.composer import composing
@@ -15,7 +15,7 @@ AnySection = TypeVar("AnySection", bound=Section)
 def from_arguments(section: type[AnySection], argv: list[str]) -> AnySection:
     """The section that the arguments spell out; `ConfigError` names the first that is wrong."""
     for argument in argv:
-        if Path(argument).is_dir():
+        if "=" not in argument and os.path.isdir(argument):
             raise ConfigError(
                 "command line", argument, "key=value", f"did you mean run_dir={argument}?"
             )

@@ -45,7 +45,7 @@ class DQNConfig(EpsilonGreedyConfig, SlicesConfig):
 
     def check(self) -> None:
         """Two networks, of which one picks the action and the other values it."""
-        # Before what has no use without targets: a preset may have some of it to be turned off.
+        # First, since a preset may set keys of targets, which super() would name instead.
         if self.double and not self.delay_value:
             allowed = "false with algo.delay_value=false: there is no second network"
             raise ConfigError("algo.double", True, allowed)

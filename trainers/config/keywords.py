@@ -12,7 +12,7 @@ ALIASES = {
 }
 """What our keys call what TorchRL calls so."""
 
-_NETWORK = "made by the algorithm's page, by network.* or, where there is that key, algo.critic"
+_NETWORK = "made from network.*; a critic also by algo.critic, where there is that key"
 _SPACE = "the environment's"
 _OLDER = "TorchRL's older way of set_keys()"
 _NO_MOVE = "of the move since the rollout: there is none in its one update"
@@ -21,9 +21,9 @@ WHY_NOT = {
     **dict.fromkeys(("qvalue_network", "value_network"), _NETWORK),
     **dict.fromkeys(("action_spec", "action_space", "num_actions", "bounds"), _SPACE),
     **dict.fromkeys(("advantage_key", "value_target_key", "value_key", "priority_key"), _OLDER),
-    "device": "of the run: where the networks are",
+    "device": "it is the run's, device=cpu or device=cuda",
     "deactivate_vmap": "how it is computed; our losses do without vmap",
-    "use_prioritized_weights": "there are none with algo.priority_beta=0 algo.priority_beta_end=0",
+    "use_prioritized_weights": "all are 1 with algo.priority_beta=0 algo.priority_beta_end=0",
     "scalar_output_mode": "follows algo.reduction, so that what is reported is not lost",
     "log_explained_variance": "a cheap line of the metrics, always there",
     "advantage_norm": "an object; moves only where the loss estimates advantages itself",

@@ -27,7 +27,7 @@ class OffPolicyConfig(AlgoConfig):
     utd_ratio: float = number(1.0, gt=0)
 
     prioritized: bool = False
-    priority_alpha: float = number(0.6, ge=0, le=1)
+    priority_alpha: float = number(0.6, ge=0, le=10)
     priority_beta: float = number(0.4, ge=0, le=1)
     priority_beta_end: float = number(1.0, ge=0, le=1)
     reduction: Literal["mean", "sum", "none"] = "mean"

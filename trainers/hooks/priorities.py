@@ -100,7 +100,7 @@ class PrioritizedReplay(Replay):
         slots = self.nth_oldest(torch.arange(filled))
         if "priorities" not in state:
             sampler.mark_update(slots)
-            return "frames had no priorities: they begin with that of a new one"
+            return "frames had no priorities: they begin with that of a new one" if filled else None
         sampler._alpha = state["alpha"]
         if filled:
             priorities = state["priorities"][-filled:]

@@ -236,8 +236,7 @@ class Replay:
         writer: Any = self.buffer.writer
         writer.load_state_dict(state)
         if isinstance(writer, RoundRobinWriter):
-            just_full = len(frames) == writer._cursor == self._size  # what a larger one has held
-            if self._slot_shift(frames) > 0 or len(frames) > self._size or just_full:
+            if writer._write_count == frames.end:  # a ring, perhaps of another size
                 writer._write_count = frames.end - self._slot_shift(frames)
                 writer._cursor = writer._write_count % self._size
             if not 0 <= writer._cursor < self._size:
@@ -287,8 +286,8 @@ class Replay:
     def load_sampler_state(self, state: dict[str, Any]) -> str | None:
         """Restore :meth:`sampler_state`; what of it is not as it was, if anything."""
         self.buffer.sampler.load_state_dict(state)
-        prioritized = "priorities" in state
-        return "frames are drawn alike, without their priorities" if prioritized else None
+        lost = "priorities" in state and len(self.buffer) > 0
+        return "frames are drawn alike, without their priorities" if lost else None
 
 
 def _read(tables: dict[str, Tensor], size: int, begin: int, end: int) -> dict[str, Tensor]:

@@ -144,7 +144,8 @@ class FastSACLoss(SACLoss):
             NotImplementedError: another one is asked for.
         """
         if value_type not in (None, ValueEstimators.TD0):
-            raise NotImplementedError(f"FastSACLoss knows TD0 only, got {value_type}: use SACLoss")
+            name = type(self).__name__
+            raise NotImplementedError(f"{name} knows TD0 only, got {value_type}: use TorchRL's")
         return super().make_value_estimator(ValueEstimators.TD0, **hyperparams)
 
     @property
@@ -273,7 +274,7 @@ class _Passes:
     def critics_backward(self, d_taken: Array, parts: Array, d_new: Array) -> Array:
         """Their parameters' gradients, by the actions taken; returns that of the new actions.
 
-        The latter ``[B, actions]`` comes by ``d_new`` of each row, of which every value has a part.
+        The latter is ``[B, actions]``; ``parts`` is what each value gets of a row's ``d_new``.
         """
         self._d_taken[:] = d_taken
         self._d_new[:] = parts

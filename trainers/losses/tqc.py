@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
@@ -47,8 +48,8 @@ class LeanTQCLoss(TQCLoss):
 class FastTQCLoss(FastSACLoss, TQCLoss):
     """The same for the shipped networks, with forward and backward pass written out.
 
-    See :class:`~trainers.losses.fast_sac.FastSACLoss`, of whom it is but for what critics say: each
-    has several quantiles ``[critics, B, n]`` of the returns.
+    See :class:`~trainers.losses.fast_sac.FastSACLoss`, which it is except for the critics' outputs:
+    several quantiles each ``[critics, B, n]`` of the returns.
     """
 
     @staticmethod
@@ -91,7 +92,7 @@ def quantile_huber(quantiles: Array, target: Array) -> tuple[Array, Array, Array
     xp = library_for(as_tensor(target))
     number, atoms = quantiles.shape[-1], target.shape[-1]
     fractions = as_array((torch.arange(number, device=as_tensor(target).device) + 0.5) / number)
-    rows = len(target)
+    rows = max(len(target), 1)
     if xp is not torch:  # whose devices want few and large operations
         rows = math.ceil(_PAIRS / (len(quantiles) * number * atoms))
     parts = [
@@ -110,8 +111,7 @@ def _sums(xp: Any, quantiles: Array, target: Array, fractions: Array) -> tuple[A
     # Errors above zero weigh by the fraction, those below by the rest: the same for all atoms.
     for weight, low, high in ((fractions, 0.0, 1.0), (1.0 - fractions, -1.0, 0.0)):
         clipped = xp.clip(apart, low, high)  # the slope of Huber's function
-        squares = xp.einsum("...m,...m->...", clipped, clipped)
-        loss += weight * (xp.einsum("...m,...m->...", clipped, apart) - 0.5 * squares)
+        loss += weight * xp.einsum("...m->...", clipped * (apart - 0.5 * clipped))
         slope += weight * xp.einsum("...m->...", clipped)
     return loss.sum(-1), slope, xp.einsum("...nm->...", xp.abs(apart))
 
@@ -120,10 +120,11 @@ class _QuantileHuber(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, quantiles: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         rows = target.shape[:-1]
-        found = quantile_huber(
-            as_array(quantiles.reshape(len(quantiles), -1, quantiles.shape[-1])),
-            as_array(target.reshape(-1, target.shape[-1])),
-        )
+        with np.errstate(all="ignore"):  # what is not finite shows in the loss
+            found = quantile_huber(
+                as_array(quantiles.reshape(len(quantiles), -1, quantiles.shape[-1])),
+                as_array(target.reshape(-1, target.shape[-1])),
+            )
         loss, slope, error = map(as_tensor, found)
         ctx.save_for_backward(slope.view_as(quantiles))
         error = error.view(-1, *rows)

@@ -30,6 +30,7 @@ class Pictures:
 
     Args:
         size: transitions that are kept.
+        num_envs: environments that they come from, if more than at first after a resume.
         empty: makes the memory, called like ``torch.empty``.
         device: where the memory is.
 
@@ -38,9 +39,13 @@ class Pictures:
     """
 
     def __init__(
-        self, size: int, empty: Empty = torch.empty, device: torch.device | str = "cpu"
+        self,
+        size: int,
+        num_envs: int = 1,
+        empty: Empty = torch.empty,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.size = size
+        self.size, self.num_envs = size, num_envs
         self.device = torch.device(device)
         self._empty = empty
         self._clear()
@@ -152,7 +157,8 @@ class Pictures:
         for begin, end in rows.pieces():
             tables = rows.read(begin, end)
             if not self._tables:
-                self._allocate(state["num_envs"], (state["stack"], *tables["picture"].shape[1:]))
+                num_envs = max(state["num_envs"], self.num_envs)
+                self._allocate(num_envs, (state["stack"], *tables["picture"].shape[1:]))
             begin, taken = max(begin, rows.end - self._slots), end - begin
             if begin < end:
                 slots = self._slots_of(torch.arange(begin, end, device=self.device))

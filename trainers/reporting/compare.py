@@ -69,7 +69,7 @@ def compare(groups: Sequence[Group]) -> tuple[Comparison | None, list[str]]:
         for method, values in _normalised(raw).items():
             scores[method].append(values)
     left_out = [
-        f"{group.method} on {group.task}: {_reason(group, curves, methods)}"
+        f"{group.method} on {group.task}: {_reason(group, curves, methods, tasks)}"
         for group in groups
         if group.method not in methods or group.task not in tasks
     ]
@@ -107,14 +107,14 @@ def _places(curves: Curves, methods: Sequence[str], task: str) -> np.ndarray:
     return coarsest + (last - coarsest[-1])
 
 
-def _reason(group: Group, curves: Curves, methods: Sequence[str]) -> str:
-    """Why a group has no part in a comparison of these methods."""
+def _reason(group: Group, curves: Curves, methods: Sequence[str], tasks: Sequence[str]) -> str:
+    """Why a group has no part in a comparison of these methods on these tasks."""
     if (count := len(group.finished)) < 2:
         return f"{count} finished run{'s' * (count != 1)}, it takes two to say anything"
     there = {method for method, task in curves if task == group.task}
     if len(there) == 1:
         return "no other method has two finished runs there"
-    if methods and group.method not in methods:
+    if any((group.method, task) not in curves for task in tasks):
         return "its method lacks a task of those that are compared"
     if not there.issuperset(methods):
         return "not all of the methods that are compared have two finished runs there"
@@ -122,22 +122,21 @@ def _reason(group: Group, curves: Curves, methods: Sequence[str]) -> str:
 
 
 def _shared(curves: Curves) -> tuple[list[str], list[str]]:
-    """The methods and tasks to compare: of all sets of tasks that a method has, the fullest."""
+    """The methods and tasks to compare: of what each two methods share, the fullest."""
     has: dict[str, set[str]] = {}
     for method, task in curves:
         has.setdefault(method, set()).add(task)
     best: tuple[list[str], list[str]] = [], []
-    for x, y in combinations(has, 2):
-        tasks = has[x] & has[y]
-        methods: list[str] = []
-        while tasks:
-            methods = [method for method in has if tasks <= has[method]]
-            apart = {task for task in tasks if len(_places(curves, methods, task)) == 0}
-            if not apart:
-                break
-            tasks = tasks - apart
+    for pair in combinations(has, 2):
+        shared = has[pair[0]] & has[pair[1]]
+        tasks = {task for task in shared if len(_places(curves, pair, task))}
+        methods = list(pair)
+        for method in (each for each in has if each not in pair):
+            several = [*methods, method]
+            if tasks <= has[method] and all(len(_places(curves, several, t)) for t in tasks):
+                methods = several
         if _size(methods, tasks) > _size(*best):
-            best = methods, sorted(tasks)
+            best = [method for method in has if method in methods], sorted(tasks)
     return best
 
 

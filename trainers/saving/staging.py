@@ -17,16 +17,19 @@ def staged(out: Path, replaceable: Callable[[Path], bool] = lambda out: False) -
     """A directory to write to that becomes ``out`` at the end; if anything fails, nothing stays.
 
     Args:
-        out: where nothing is yet, or what is replaceable: it goes once the new one is whole.
+        out: where nothing is yet, or what is replaceable: it goes once the new one is there.
         replaceable: says so of what is there.
 
     Raises:
         ConfigError: ``out`` exists and stays, or cannot be made.
         WriteError: what was written cannot be moved there.
     """
-    if out.exists() and not replaceable(out):
+    out = Path(os.path.abspath(out))  # it has a name then, and is no other one behind a link
+    if os.path.lexists(out) and not replaceable(out):
         raise ConfigError("out", str(out), "a path where nothing is yet")
-    staging = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    staging, earlier = (
+        out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("partial", "earlier")
+    )
     missing = [path for path in out.parents if not path.exists()]
     try:
         try:
@@ -36,12 +39,16 @@ def staged(out: Path, replaceable: Callable[[Path], bool] = lambda out: False) -
             raise ConfigError("out", str(out), allowed, error.strerror) from error
         yield staging
         with writing(out):
-            if out.exists():
-                shutil.rmtree(out)
-            staging.rename(out)
+            if os.path.lexists(out) and replaceable(out):
+                out.rename(earlier)
+            staging.rename(out)  # fails if there is anything else by now
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
+        if earlier.exists() and not out.exists():
+            earlier.rename(out)
         for path in missing:
             with suppress(OSError):  # never made, or others have put something there
                 path.rmdir()
         raise
+    finally:
+        shutil.rmtree(earlier, ignore_errors=True)

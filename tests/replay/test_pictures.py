@@ -128,12 +128,7 @@ def test_games_that_begin_anew_follow_nothing(num_envs: int, tmp_path: Path) -> 
 
 def test_a_picture_that_is_gone_is_made_up_for_by_the_oldest_of_its_game(tmp_path: Path) -> None:
     """Of more environments than before, whose oldest transitions look further back."""
-    first, second, games = Pictures(60), Pictures(60), Games(1, lengths=(10_000,))
-    add(first, games.rollout(10))
-    checkpoint.save(tmp_path / "c", first.state_dict())
-    second.load_state_dict(checkpoint.load(tmp_path / "c"))
-    games.num_envs, games._games = 6, [0] * 6
-    games.restart()
+    second, games = resumed_with_six(Pictures(60), tmp_path)
     for _ in range(30):
         add(second, games.rollout(1))
     shown = second.around(torch.arange(second.end - 60, second.end))[0][:, :, 0].long()
@@ -143,15 +138,21 @@ def test_a_picture_that_is_gone_is_made_up_for_by_the_oldest_of_its_game(tmp_pat
 
 
 def test_there_is_room_for_what_more_environments_look_back_at(tmp_path: Path) -> None:
-    first, second, games = Pictures(60), Pictures(60, num_envs=6), Games(1, lengths=(10_000,))
-    add(first, games.rollout(10))
-    checkpoint.save(tmp_path / "c", first.state_dict())
-    second.load_state_dict(checkpoint.load(tmp_path / "c"))
-    games.num_envs, games._games = 6, [0] * 6
-    games.restart()
+    second, games = resumed_with_six(Pictures(60, num_envs=6), tmp_path)
     for _ in range(30):
         add(second, games.rollout(1))
         assert_told(second, games, first=max(0, second.end - 60))
+
+
+def resumed_with_six(pictures: Pictures, folder: Path) -> tuple[Pictures, Games]:
+    """With what one environment's ten steps have left, and six that begin anew."""
+    first, games = Pictures(60), Games(1, lengths=(10_000,))
+    add(first, games.rollout(10))
+    checkpoint.save(folder / "c", first.state_dict())
+    pictures.load_state_dict(checkpoint.load(folder / "c"))
+    games.num_envs, games._games = 6, [0] * 6
+    games.restart()
+    return pictures, games
 
 
 def test_pieces_of_a_checkpoint_are_written_once(

@@ -30,9 +30,8 @@ def test_it_is_the_network_of_the_paper() -> None:
 def test_whole_numbers_are_brought_to_one() -> None:
     net = NatureCNN(SHAPE)
     pictures = stacks(3)
-    expected = net.layers(pictures / 255.0)
-    assert torch.equal(net(pictures), expected)
-    assert not torch.equal(net(pictures), net.layers(pictures.float()))
+    torch.testing.assert_close(net(pictures), net.layers(pictures / 255.0))
+    assert not torch.allclose(net(pictures), net.layers(pictures.float()))
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3), (0,)])

@@ -22,7 +22,7 @@ from trainers.config import ConfigError
 from trainers.config.arguments import from_arguments
 from trainers.config.export import ExportConfig, ExportError
 from trainers.disk import WriteError
-from trainers.policies.policies import check_run, load_policy, locate_run
+from trainers.policies.load import check_run, load_policy, locate_run
 from trainers.saving.staging import staged
 from trainers.signals import exit_code, interrupt_on_signals, raise_if_interrupted
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +57,24 @@ def test_scalars_are_averaged_by_name_over_different_sets() -> None:
     metrics.add_scalars({"critic": torch.tensor(6.0), "actor": torch.tensor(20.0)})
     metrics.add_scalars({})
     assert metrics.flush() == {"critic": 3.0, "actor": 15.0}
+
+
+@pytest.mark.parametrize("value", [np.float32(2.5), np.array(2.5), torch.tensor(2.5), 2.5])
+def test_the_latest_value_is_a_number_whatever_it_came_as(value: Any) -> None:
+    metrics = Metrics()
+    metrics.set("x", 1)
+    metrics.set("x", value)
+    assert json.dumps(metrics.flush()) == '{"x": 2.5}'
+
+
+@pytest.mark.parametrize("statistics", [("mean",), STATISTICS])
+def test_of_no_values_there_is_nothing_to_tell(statistics: tuple[str, ...]) -> None:
+    metrics = Metrics()
+    metrics.add("x", torch.zeros(0, 1), statistics)
+    assert metrics.flush() == {}
+    metrics.add("x", torch.zeros(0, 1), statistics)
+    metrics.add("x", torch.ones(2, 1), statistics)
+    assert metrics.flush()["x"] == 1.0
 
 
 def test_values_are_taken_as_they_are_now() -> None:

@@ -490,6 +490,28 @@ def test_the_update_count_is_the_formula(
     assert len(counts) == trainer.frames // per_iteration
 
 
+@pytest.mark.parametrize(("before", "after"), [((1.0, 2), (2.0, 2)), ((2.0, 0), (0.5, 15))])
+def test_other_numbers_count_from_the_resume_on(
+    before: tuple[float, int], after: tuple[float, int]
+) -> None:
+    def make(numbers: tuple[float, int]) -> Trainer:
+        return make_trainer(total_frames=20, update_plan=UpdateRatio(*numbers), lr=1e-6)
+
+    first = make(before)
+    first.stop_at = 10
+    first.train()
+    changed = make(after)
+    changed.load_state_dict(first.state_dict())
+    changed.stop_at = 16
+    changed.train()
+    ratio, warm_up = after
+    assert changed.updates == first.updates + math.floor(ratio * (16 - max(10, warm_up)))
+    unchanged = make(after)
+    unchanged.load_state_dict(changed.state_dict())
+    unchanged.train()
+    assert unchanged.updates == first.updates + math.floor(ratio * (20 - max(10, warm_up)))
+
+
 def test_a_run_ends_at_the_first_boundary_and_never_shortens_a_rollout() -> None:
     trainer = make_trainer(collector=Rollouts(steps=4), total_frames=10)
     progress: list[float] = []

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from trainers.environments.envs import Envs
     from trainers.errors import NonFiniteError
     from trainers.phases import Phase
+    from trainers.policies.load import load_policy
     from trainers.stages import Stage
     from trainers.timetable import every
     from trainers.trainer import Trainer
@@ -80,6 +81,7 @@ _HOMES = {
     "Trainer": "trainer",
     "UpdateRatio": "updates",
     "every": "timetable",
+    "load_policy": "policies.load",
 }
 
 __all__ = [
@@ -118,6 +120,7 @@ __all__ = [
     "Trainer",
     "UpdateRatio",
     "every",
+    "load_policy",
 ]
 
 

@@ -33,20 +33,8 @@ from trainers.replay.memory import check_memory
 from trainers.seeding import seed_everything
 from trainers.trainer import Trainer
 
-ALGORITHMS: dict[str, Algorithm] = {
-    "a2c": A2C,
-    "c51": C51,
-    "crossq": CROSSQ,
-    "ddpg": DDPG,
-    "discrete_sac": DISCRETE_SAC,
-    "dqn": DQN,
-    "ppo": PPO,
-    "redq": REDQ,
-    "reinforce": REINFORCE,
-    "sac": SAC,
-    "td3": TD3,
-    "tqc": TQC,
-}
+_PAGES = (A2C, C51, CROSSQ, DDPG, DISCRETE_SAC, DQN, PPO, REDQ, REINFORCE, SAC, TD3, TQC)
+ALGORITHMS: dict[str, Algorithm] = {page.trainer.config_class.name: page for page in _PAGES}
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class _Window:
         self._num_waiting = 0
 
     def add(self, value: Tensor | float) -> None:
+        if isinstance(value, Tensor) and not value.numel():
+            return  # a rollout that has been left without frames
         if isinstance(value, Tensor) and not on_host(value):
             self._sum_up(value.detach().double())
             return
@@ -67,6 +69,8 @@ class _Window:
     def result(self, name: str) -> dict[str, float]:
         if self._waiting:
             self._sum_up(self.waiting())
+        if not self.count:
+            return {}
         mean = float(self.totals["sum"]) / self.count
         line = {}
         for statistic in self.statistics:
@@ -122,7 +126,7 @@ class Metrics:
         """Something was added that belongs to this very frame (an evaluation)."""
         self._windows: dict[str, _Window] = {}
         self._vectors: dict[tuple[str, ...], _Vector] = {}
-        self._latest: dict[str, float] = {}
+        self._latest: dict[str, Tensor | float] = {}
 
     def add(self, name: str, value: Tensor | float, statistics: Sequence[str] = ("mean",)) -> None:
         """Add a number, or all elements of a tensor, to the statistics of ``name``."""
@@ -135,9 +139,9 @@ class Metrics:
         if scalars:
             self._vectors.setdefault(tuple(scalars), _Vector()).add(list(scalars.values()))
 
-    def set(self, name: str, value: float) -> None:
+    def set(self, name: str, value: Tensor | float) -> None:
         """The latest value wins: learning rates, evaluation results."""
-        self._latest[name] = value
+        self._latest[name] = value if isinstance(value, Tensor) else float(value)
 
     def flush(self) -> dict[str, float]:
         """The entries of a line; the windows start anew."""
@@ -152,7 +156,7 @@ class Metrics:
         line.update({name: total / count for name, (total, count) in sums.items()})
         for name, window in self._windows.items():
             line.update(window.result(name))
-        line.update(self._latest)
+        line.update({name: float(value) for name, value in self._latest.items()})
         self.__init__()
         return line
 

@@ -108,8 +108,9 @@ def _measure(trainer: Trainer, log: LogConfig, warm_up: int, clipped: bool) -> N
         if isinstance(envs.inputs, int):  # pictures have no norm to speak of
             on(Stage.POST_COLLECT, LogScalar("observation", "train/observation_norm", of=norm))
     if log.grad_norm and not clipped:  # else known from the clipping, as it was before
-        parameters = [p for phase in trainer.phases for p in phase.parameters()]
-        on(Stage.POST_OPTIM, LogGradNorm(parameters))
+        for phase in trainer.phases:
+            norm_of = LogGradNorm(phase.parameters(), phase.name)
+            on(Stage.POST_OPTIM, norm_of, norm_of.metric, when=phase.was_taken)
     if log.losses:
         on(Stage.POST_OPTIM, LogLosses())
     if log.lr:

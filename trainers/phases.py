@@ -35,6 +35,7 @@ class Phase:
         every: step only in updates whose number is a multiple (TD3 delays its actor).
         part: called instead of ``loss``, to which it belongs, where this phase steps on some of its
             losses only; several phases may have parts of the same one.
+        name: what its gradients are called in the metrics, where there are several phases.
 
     Raises:
         TypeError: there is no optimizer, or the loss cannot be called.
@@ -46,6 +47,7 @@ class Phase:
         optimizer: Optimizer | Sequence[Optimizer],
         every: int = 1,
         part: Loss | None = None,
+        name: str = "",
     ) -> None:
         optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
         if not optimizers:
@@ -64,6 +66,7 @@ class Phase:
         self.part = part
         self.optimizers = optimizers
         self.every = every
+        self.name = name
         self.keeps_loss = True  # in its state: the first of the phases that share one does
         self._guard: _Guard | None = None
 
@@ -80,6 +83,10 @@ class Phase:
     def is_under_way(self, trainer: Trainer) -> bool:
         """Condition for ``register_hook(when=...)``, where hooks fire for every phase."""
         return trainer.phase is self
+
+    def was_taken(self, trainer: Trainer) -> bool:
+        """Condition for ``register_hook(when=...)`` at ``post_optim``."""
+        return trainer.updates % self.every == 0
 
     def backward(self, losses: TensorDictBase) -> Tensor:
         """Fresh gradients of the sum of the ``loss_*`` entries; returns that sum, detached.

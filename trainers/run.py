@@ -189,12 +189,10 @@ def _load(built: Built, checkpoint: Path, state: dict[str, Any]) -> None:
 def _pass_over(later: Path, damaged: bool) -> None:
     """A checkpoint of frames that will be gone through again."""
     logger.warning("%s is passed over: the run goes on from before it", later)
-    if damaged:  # or perhaps only not to be read just now
-        aside = later.with_name(f"damaged-{later.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        later.rename(aside)
-    else:  # of the run as it went before
-        shutil.rmtree(later)
+    # It may only not be readable just now; else it goes once there is another one.
+    aside = later.with_name(f"{'damaged' if damaged else 'later'}-{later.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    later.rename(aside)
 
 
 def _write_down(config: TrainConfig, path: Path) -> None:

@@ -78,6 +78,7 @@ class Trainer:
         self.phases = list(phases) or [Phase(loss_module, optimizer)]  # type: ignore[arg-type]  # Phase refuses None with a clear error
         for number, phase in enumerate(self.phases):
             phase.keeps_loss = all(phase.loss is not other.loss for other in self.phases[:number])
+            phase.name = (phase.name or str(number)) if len(self.phases) > 1 else ""
         self.phase = self.phases[0]
         self.total_frames = total_frames
         self.update_plan: Updates = update_plan or Epochs()
@@ -292,7 +293,9 @@ class Trainer:
         for phase in self.phases:
             if (found := phase.found_non_finite()) is not None:
                 before = f"at one of the updates up to {self.updates}, frame {self.frames}"
-                raise NonFiniteError(f"{found} {before}: nothing was stepped on from there on")
+                raise NonFiniteError(
+                    f"{found} {before}: what it belongs to was not stepped on from there on"
+                )
 
     def _captured_updates(self) -> CapturedUpdates | None:
         if not self.capture or not all(phase.can_skip for phase in self.phases):
@@ -340,6 +343,7 @@ class Trainer:
         self._check_finite()
         return {
             "clock": {key: getattr(self, key) for key in _CLOCK},
+            "update_plan": getattr(self.update_plan, "state_dict", dict)(),
             "phases": [phase.state_dict() for phase in self.phases],
             "rollout": None if self._rollout is None else rollout_state(self._rollout),
             "collector": self._collector_state(),
@@ -383,6 +387,8 @@ class Trainer:
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"the clock's {key} is {value!r}, expected a whole number from 0")
             setattr(self, key, value)
+        if state.get("update_plan") and hasattr(self.update_plan, "load_state_dict"):
+            self.update_plan.load_state_dict(state["update_plan"], self.frames, self.updates)
         for phase, phase_state in zip(self.phases, state["phases"], strict=True):
             phase.load_state_dict(phase_state)
         rollout = state["rollout"]

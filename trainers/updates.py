@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from trainers.trainer import Trainer
@@ -49,19 +49,34 @@ class Epochs:
         return minibatches - trainer.updates_in_epoch if frames else 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class UpdateRatio:
     """Off-policy: ``utd_ratio`` updates for every frame after the warm-up.
 
-    A function of the counters alone, so that a resumed run pays exactly what is owed.
+    A function of the counters alone, so that a resumed run pays exactly what is owed. One that is
+    resumed with other numbers owes by them from there on, nothing for the frames before.
     """
 
     utd_ratio: float = 1.0
     init_random_frames: int = 0
+    base_frames: int = field(default=0, init=False)
+    base_updates: int = field(default=0, init=False)
     num_epochs = 1
     interruptible = True
 
     def due(self, trainer: Trainer) -> int:
-        """``floor(utd_ratio * max(0, frames - init_random_frames)) - updates``."""
-        frames = max(0, trainer.frames - self.init_random_frames)
-        return math.floor(self.utd_ratio * frames) - trainer.updates
+        """``floor(utd_ratio * max(0, frames - init_random_frames)) - updates``, in a run that has
+        always had these numbers.
+        """
+        frames = max(0, trainer.frames - max(self.base_frames, self.init_random_frames))
+        return self.base_updates + math.floor(self.utd_ratio * frames) - trainer.updates
+
+    def state_dict(self) -> dict[str, Any]:
+        """The numbers, and from which counters on they are owed by."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any], frames: int, updates: int) -> None:
+        """Restore :meth:`state_dict`, saved at these counters."""
+        self.base_frames, self.base_updates = state["base_frames"], state["base_updates"]
+        if state != self.state_dict():
+            self.base_frames, self.base_updates = frames, updates

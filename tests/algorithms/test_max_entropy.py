@@ -49,11 +49,11 @@ def test_what_is_logged(make: Any, name: str) -> None:
 def test_the_timetable(make: Any, name: str) -> None:
     trainer = make(tiny(name, {"max_grad_norm": 1.0, "lr_schedule": "linear"}))
     two = name in DELAYED
-    clips = ["clip_grad_norm_0,", "clip_grad_norm_1"] if two else ["clip_grad_norm"]
-    log = ["clip_grad_norm_0,", "clip_grad_norm_1(if)"] if two else clips
+    clips = ["clip_grad_norm_critic,", "clip_grad_norm_actor"] if two else ["clip_grad_norm"]
+    log = ["clip_grad_norm_critic,", "clip_grad_norm_actor(if)"] if two else clips
     anneals = ["anneal_lr_0,", "anneal_lr_1,"] if two else ["anneal_lr_0,"]
     log = log if name == "crossq" else [*log[:-1], log[-1] + ",", "target_update"]
-    clips = ["clip_grad_norm_0(if),", "clip_grad_norm_1(if)"] if two else clips
+    clips = ["clip_grad_norm_critic(if),", "clip_grad_norm_actor(if)"] if two else clips
     told = str(trainer).replace(" (conditional)", "(if)")
     assert [line.split() for line in told.splitlines()[1:]] == [
         ["setup", "weight_sync"],

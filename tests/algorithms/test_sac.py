@@ -310,6 +310,19 @@ def test_torchrl_s_collector_loss_and_buffer_train() -> None:
     }  # fmt: skip
 
 
+def test_without_a_configuration_the_warm_up_is_the_collector_s() -> None:
+    parts = Parts()
+    trainer = SACTrainer(
+        collector=parts.collector,
+        loss_module=parts.loss,
+        optimizer=parts.optimizer,
+        replay_buffer=parts.buffer,
+        total_frames=40,
+    )
+    trainer.train()
+    assert (trainer.frames, trainer.updates) == (40, 40 - parts.collector.init_random_frames)
+
+
 def test_they_train_with_the_plain_trainer_as_well() -> None:
     parts = Parts()
     trainer = Trainer(

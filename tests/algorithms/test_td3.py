@@ -21,7 +21,7 @@ from trainers.algorithms import ddpg, td3
 from trainers.build import ALGORITHMS, build
 from trainers.collection.exploration import GaussianNoise, OrnsteinUhlenbeck
 from trainers.config import ConfigError, DDPGConfig, TD3Config, TrainConfig
-from trainers.hooks import LogLosses, PrioritizedReplay, Replay, TargetUpdate
+from trainers.hooks import LogGradNorm, LogLosses, PrioritizedReplay, Replay, TargetUpdate
 from trainers.networks.acting import NumpyPolicy
 from trainers.networks.actors import TanhActor
 from trainers.networks.critics import StateActionValue, critic_ensemble
@@ -42,7 +42,8 @@ def tiny(algo: str, env: Any = None, total_frames: int = 40, **given: Any) -> Tr
 @both
 def test_the_timetable(make: Any, algo: str) -> None:
     trainer = make(tiny(algo, max_grad_norm=1.0, lr_schedule="linear"))
-    last = "clip_grad_norm_1 (conditional)" if algo == "td3" else "clip_grad_norm_1"
+    only = "(conditional)"
+    last = f"clip_grad_norm_actor {only}" if algo == "td3" else "clip_grad_norm_actor"
     lines = [line.split(maxsplit=1) for line in str(trainer).splitlines()[1:]]
     assert lines == [
         ["setup", "weight_sync"],
@@ -50,12 +51,32 @@ def test_the_timetable(make: Any, algo: str) -> None:
         ["pre_epoch", "-"],
         ["process_optim_batch", "anneal_lr_0, anneal_lr_1, replay"],
         ["post_loss", "-"],
-        ["post_backward", "clip_grad_norm_0 (conditional), clip_grad_norm_1 (conditional)"],
-        ["post_optim", f"clip_grad_norm_0, {last}, target_update"],
+        [
+            "post_backward",
+            "clip_grad_norm_critic (conditional), clip_grad_norm_actor (conditional)",
+        ],
+        ["post_optim", f"clip_grad_norm_critic, {last}, target_update"],
         ["post_steps", "weight_sync"],
         ["checkpoint", "-"],
         ["shutdown", "-"],
     ]
+
+
+def test_each_phase_has_its_norm(make: Any) -> None:
+    """With or without clipping, of the updates that it is taken in."""
+    found = []
+    for max_norm in (None, 1e9):
+        trainer = make(tiny("td3", policy_delay=3, max_grad_norm=max_norm))
+        if max_norm is None:
+            for phase in trainer.phases:
+                log = LogGradNorm(phase.parameters(), phase.name)
+                trainer.register_hook("post_optim", log, log.metric, when=phase.was_taken)
+        trainer.train()
+        line = trainer.metrics.flush()
+        found.append([line["train/grad_norm/critic"], line["train/grad_norm/actor"]])
+        assert "train/grad_norm" not in line
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0][0] != pytest.approx(found[0][1], rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +172,8 @@ def test_what_is_logged(make: Any, algo: str, max_grad_norm: float | None) -> No
     trainer.train()
     expected = {"loss/actor", "loss/qvalue"}
     expected |= {"loss/qvalue_0", "loss/qvalue_1"} if algo == "td3" else set()
-    expected |= {"train/grad_norm"} if max_grad_norm else set()
+    norms = {"train/grad_norm/critic", "train/grad_norm/actor"}
+    expected |= norms if max_grad_norm else set()
     assert trainer.metrics.flush().keys() == expected
 
 

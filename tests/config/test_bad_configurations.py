@@ -115,6 +115,7 @@ algo=ppo algo.clip_epsilon=1           | algo.clip_epsilon: got 1 | above 0 and 
 algo=ppo algo.clip_value=0             | algo.clip_value: got 0 | true or false or a number above 0
 algo.target_update=hard                | algo.target_update_interval: got 1 | above 1
 algo.delay_actor=true                  | algo.delay_actor: got true | algo.value_network=true
+algo.value_network=true algo.skip_done_states=true | algo.skip_done_states: got true | value_network
 algo.delay_qvalue=false algo.tau=0.01   | algo.tau: got 0.01     | 0.005 with algo.delay_actor=false
 algo.delay_qvalue=false algo.target_update=hard | algo.target_update: got "hard" | soft with algo
 algo.delay_qvalue=false algo.target_update_interval=2 | interval: got 2 | algo.delay_qvalue=false

@@ -11,7 +11,7 @@ from running import assert_equal_runs, last_state, lines, script, train
 
 from trainers.policies.evaluate import main as evaluate
 from trainers.policies.export import export
-from trainers.policies.policies import load_policy
+from trainers.policies.load import load_policy
 
 pytest.importorskip("ale_py", reason="the extra atari is not installed")
 

@@ -272,7 +272,7 @@ def test_an_older_checkpoint_can_be_named(run: Path, finished: Path) -> None:
     assert train(f"resume=run/checkpoints/{previous}", "stop_at=140", *changed) == 0
     # What came after it belongs to the run as it was.
     assert names(run) == ["0000000140-0000000100", previous]
-    assert not list(run.glob("checkpoints/damaged-*"))
+    assert not [*run.glob("checkpoints/damaged-*"), *run.glob("checkpoints/later-*")]
     assert [line["frames"] for line in lines(run)] == [50, 60, 100, 120, 140]
     assert train("resume=run") == 0
     assert names(run)[0] == names(finished)[0]
@@ -281,12 +281,25 @@ def test_an_older_checkpoint_can_be_named(run: Path, finished: Path) -> None:
     assert last["loss/actor"] != unchanged["loss/actor"]
 
 
+def test_what_came_after_it_is_there_until_there_is_something_else(
+    run: Path, monkeypatch: Patch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no environment")
+
+    newest, previous = names(run)
+    monkeypatch.setattr("trainers.hooks.Evaluate.start", fail)
+    assert train(f"resume=run/checkpoints/{previous}") == 1
+    assert names(run) == [previous]
+    assert (run / "checkpoints" / f"later-{newest}" / "manifest.json").exists()
+
+
 def test_a_best_policy_of_later_frames_is_none_of_the_run_any_more(run: Path) -> None:
     shutil.rmtree(run / "best")
     checkpoint.save(run / "best", {"policy": {}, "frames": 150, "eval/episode_return": 0.0})
     _, previous = names(run)
     assert train(f"resume=run/checkpoints/{previous}", "stop_at=130", "eval.interval=0") == 0
-    assert not (run / "best").exists()
+    assert checkpoint.load(run / "best")["frames"] == 130  # for want of another
 
 
 def test_lines_stay_for_as_long_as_their_checkpoints(run: Path, monkeypatch: Patch) -> None:

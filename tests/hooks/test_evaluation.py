@@ -302,6 +302,24 @@ def test_a_best_policy_of_frames_to_come_is_set_aside(
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_the_best_of_what_is_left_is_kept_after_going_back(
+    make: Callable[..., Evaluate], tmp_path: Path
+) -> None:
+    """What the earlier best return was of has been overwritten by the one that is set aside."""
+    given: dict[str, Any] = {"env": {"kwargs": {"lengths": (2,)}}, "best_dir": tmp_path / "best"}
+    first = make(policy=Actor(0.5), **given)
+    result(first, stub(frames=4))
+    state = first.state_dict()
+    result(make(policy=Actor(0.75), **given), stub(frames=6))
+    resumed = make(policy=Actor(0.25), **given)
+    resumed.load_state_dict(state)
+    resumed.start(stub(frames=5))
+    result(resumed, stub(frames=7))
+    assert checkpoint.load(tmp_path / "best")["frames"] == 7
+    resumed.start(stub(frames=8))
+    assert checkpoint.load(tmp_path / "best")["frames"] == 7
+
+
 def test_a_best_policy_that_is_damaged_is_told_and_replaced(
     make: Callable[..., Evaluate], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,19 +1,14 @@
-"""Gradients and learning rates."""
+"""Gradients: clipped, and their norms logged."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 import torch
 from support.doubles import stub
 from tensordict import TensorDict
 from torch import nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
-from trainers.hooks import AnnealLR, ClipGradNorm, StepLRScheduler
-from trainers.saving import checkpoint
+from trainers.hooks import ClipGradNorm, LogGradNorm
 
 
 def with_gradient(*values: float) -> nn.Parameter:
@@ -51,54 +46,12 @@ def test_a_norm_below_zero_is_refused(max_norm: float) -> None:
         ClipGradNorm([], max_norm)
 
 
-def two_groups() -> SGD:
-    """An optimizer with the learning rates 1 and 0.1."""
-    return SGD([{"params": [with_gradient(0.0)], "lr": lr} for lr in (1.0, 0.1)])
-
-
-def rates(optimizer: SGD) -> list[float]:
-    """The learning rate of every group."""
-    return [group["lr"] for group in optimizer.param_groups]
-
-
-def test_learning_rates_are_a_function_of_the_clock() -> None:
-    optimizer = two_groups()
-    hook = AnnealLR(optimizer)
-    for frames, factor in [(0, 1.0), (25, 0.75), (100, 0.0), (50, 0.5)]:
-        hook(stub(frames=frames), TensorDict())
-        assert rates(optimizer) == pytest.approx([factor, 0.1 * factor])
-
-
-def test_the_schedule_may_be_any() -> None:
-    optimizer = two_groups()
-    AnnealLR(optimizer, schedule=lambda progress: 0.1**progress)(stub(frames=100), TensorDict())
-    assert rates(optimizer) == pytest.approx([0.1, 0.01])
-
-
-def test_a_resumed_schedule_starts_from_the_first_rate() -> None:
-    annealed = two_groups()
-    AnnealLR(annealed)(stub(frames=50), TensorDict())
-    fresh = two_groups()
-    hook = AnnealLR(fresh)
-    fresh.load_state_dict(annealed.state_dict())
-    hook(stub(frames=75), TensorDict())
-    assert rates(fresh) == pytest.approx([0.25, 0.025])
-
-
-@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
-@pytest.mark.parametrize("make", [lambda o: StepLR(o, 2), lambda o: CosineAnnealingLR(o, T_max=9)])
-def test_a_scheduler_of_torch_steps_and_resumes(make: Any, tmp_path: Any) -> None:
-    optimizer, other = two_groups(), two_groups()
-    hook, resumed = StepLRScheduler(make(optimizer)), StepLRScheduler(make(other))
-    for _ in range(3):
-        hook(stub(), TensorDict(), TensorDict())
-    assert rates(optimizer) != [1.0, 0.1]
-    state = {"hook": hook.state_dict(), "optimizer": optimizer.state_dict()}
-    checkpoint.save(tmp_path / "c", state)
-    state = checkpoint.load(tmp_path / "c")
-    resumed.load_state_dict(state["hook"])
-    other.load_state_dict(state["optimizer"])
-    for _ in range(4):
-        for each in (hook, resumed):
-            each(stub(), TensorDict(), TensorDict())
-        assert rates(other) == rates(optimizer)
+def test_the_norm_of_all_gradients() -> None:
+    one, two = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+    unused = nn.Parameter(torch.zeros(1))
+    one.grad, two.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
+    trainer, hook = stub(), LogGradNorm(iter([one, two, unused]))
+    hook(trainer, TensorDict(), TensorDict())
+    one.grad = torch.tensor([0.0, 0.0])
+    hook(trainer, TensorDict(), TensorDict())
+    assert trainer.metrics.flush() == {"train/grad_norm": 4.5}

@@ -15,7 +15,6 @@ from torch.optim import SGD
 
 from trainers.hooks import (
     LogEpisodes,
-    LogGradNorm,
     LogLearningRates,
     LogLosses,
     LogScalar,
@@ -232,17 +231,6 @@ def test_rollouts_without_environments_are_one_environment() -> None:
 
 
 # ------------------------------------------------------------------ the others
-
-
-def test_the_norm_of_all_gradients() -> None:
-    one, two = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
-    unused = nn.Parameter(torch.zeros(1))
-    one.grad, two.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
-    trainer, hook = stub(), LogGradNorm(iter([one, two, unused]))
-    hook(trainer, TensorDict(), TensorDict())
-    one.grad = torch.tensor([0.0, 0.0])
-    hook(trainer, TensorDict(), TensorDict())
-    assert trainer.metrics.flush() == {"train/grad_norm": 4.5}
 
 
 def test_the_learning_rate_of_every_group() -> None:

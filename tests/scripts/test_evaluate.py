@@ -24,7 +24,7 @@ from trainers.build import build
 from trainers.config import CheckpointConfig, EvalConfig, NetworkConfig, TrainConfig, save_config
 from trainers.policies import films
 from trainers.policies.evaluate import main
-from trainers.policies.policies import LoadedPolicy, load_policy
+from trainers.policies.load import LoadedPolicy, load_policy
 from trainers.run import run
 from trainers.saving import checkpoint
 

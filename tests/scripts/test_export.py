@@ -30,7 +30,7 @@ from trainers.build import ALGORITHMS
 from trainers.config import NetworkConfig
 from trainers.config.export import ExportError
 from trainers.policies import export
-from trainers.policies.policies import load_policy
+from trainers.policies.load import load_policy
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "export.py"
 HAS_ONNX = all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))

@@ -24,7 +24,7 @@ from trainers.collection.exploration import EpsilonGreedy
 from trainers.config import C51Config, ConfigError, NetworkConfig, TrainConfig
 from trainers.environments.envs import Envs
 from trainers.hooks import WatchSupport
-from trainers.hooks.support import discounted_returns
+from trainers.hooks.value_support import discounted_returns
 from trainers.losses.c51 import FastC51Loss, LeanC51Loss
 from trainers.networks.acting import in_numpy
 from trainers.networks.cnn import Inputs

@@ -1,4 +1,4 @@
-"""What the algorithms' optimizers and losses have in common."""
+"""What the algorithms have in common: optimizers, losses, parts of their timetables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from torchrl.data import Bounded, Categorical, TensorSpec, Unbounded
 
 from trainers import plugins
 from trainers.config import ConfigError, TrainConfig
+from trainers.hooks import AnnealLR, ClipGradNorm, WeightSync
 from trainers.optimization.optimizers import FlatAdam
+from trainers.stages import Stage
+from trainers.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -133,3 +136,31 @@ def keeping_settings(
         group.update(other)
         if group.get("initial_lr") != rate:  # else a schedule has brought it where it is
             group["lr"] = group["initial_lr"] = rate
+
+
+def anneal_rates(trainer: Trainer) -> None:
+    """Let the learning rate of every optimizer fall to 0 over the run."""
+    optimizers = [optimizer for phase in trainer.phases for optimizer in phase.optimizers]
+    for index, each in enumerate(optimizers):
+        anneal = AnnealLR(each)
+        trainer.register_hook(Stage.PROCESS_OPTIM_BATCH, anneal, name=f"anneal_lr_{index}")
+
+
+def clip_gradients(trainer: Trainer, max_norm: float) -> None:
+    """Each phase's to ``max_norm``, which is taken over all of its parameters."""
+    for phase in trainer.phases:
+        clip = ClipGradNorm(phase.parameters(), max_norm, phase.name)
+        several = len(trainer.phases) > 1
+        name = f"clip_grad_norm_{phase.name}" if several else None
+        under_way = phase.is_under_way if several else None
+        trainer.register_hook(Stage.POST_BACKWARD, clip, name, under_way)
+        # Of an update without this phase there is no norm to tell.
+        taken = phase.was_taken if phase.every > 1 else None
+        trainer.register_hook(Stage.POST_OPTIM, clip.log, name, taken)
+
+
+def sync_weights(trainer: Trainer) -> None:
+    """Let the collector act by the latest weights, at the start and after every iteration."""
+    sync = WeightSync(trainer.collector)
+    trainer.register_hook(Stage.SETUP, sync)
+    trainer.register_hook(Stage.POST_STEPS, sync)

@@ -120,8 +120,8 @@ def critics_and_actor(
         raise TypeError(f"{allowed}: they step one after the other; got {optimizers!r}")
     of_critics, of_actor = optimizers
     return [
-        Phase(loss, of_critics, part=partial(critics_part, loss)),
-        Phase(loss, of_actor, every=actor_every, part=partial(actor_part, loss)),
+        Phase(loss, of_critics, part=partial(critics_part, loss), name="critic"),
+        Phase(loss, of_actor, actor_every, partial(actor_part, loss), name="actor"),
     ]
 
 

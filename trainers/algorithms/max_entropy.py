@@ -107,6 +107,6 @@ class DelayedPolicyTrainer(OffPolicyTrainer):
             return super().make_phases(loss_module, optimizer, config)
         critics, others = optimizer  # type: ignore[misc]  # a pair then
         return [
-            Phase(loss_module, critics, part=loss_module.critic_losses),
-            Phase(loss_module, others, config.policy_delay, part=loss_module.actor_losses),
+            Phase(loss_module, critics, part=loss_module.critic_losses, name="critic"),
+            Phase(loss_module, others, config.policy_delay, loss_module.actor_losses, "actor"),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,11 +17,10 @@ from torchrl.objectives import LossModule, SACLoss, ValueEstimators
 from torchrl.objectives.utils import TargetNetUpdater
 from torchrl.objectives.value import GAE, TD1Estimator, TDLambdaEstimator
 
+from trainers.algorithms.common import anneal_rates, clip_gradients, sync_weights
 from trainers.config import ConfigError
 from trainers.config.off_policy import OffPolicyConfig, SlicesConfig, TargetsConfig
 from trainers.hooks import (
-    AnnealLR,
-    ClipGradNorm,
     MeanLosses,
     NStepReturns,
     PrioritizedReplay,
@@ -28,7 +28,6 @@ from trainers.hooks import (
     Slices,
     StepUpdater,
     TargetUpdate,
-    WeightSync,
 )
 from trainers.losses.sizes import with_sizes, writes_squares
 from trainers.networks.cnn import Inputs
@@ -67,8 +66,9 @@ class OffPolicyTrainer(Trainer):
         optimizer: over the parameters of the loss.
         replay_buffer: any TorchRL replay buffer.
         total_frames: end of the run in frames.
-        config: everything else, in numbers; without one, batches are of the buffer's own size. What
-            the other arguments are built with (``lr``, noise) is up to them.
+        config: everything else, in numbers; without one, batches are of the buffer's own size, and
+            the warm-up is the collector's. What the other arguments are built with (``lr``, noise)
+            is up to them.
         target_update: TorchRL's ``SoftUpdate`` or ``HardUpdate`` instead of the configured one.
         pictures: keeps observations that are stacks of pictures, in place of the buffer.
     """
@@ -88,7 +88,9 @@ class OffPolicyTrainer(Trainer):
         pictures: Pictures | None = None,
     ) -> None:
         batch_size = getattr(replay_buffer, "_batch_size", None) if config is None else None
-        config = config or self.config_class()
+        if config is None:
+            warm_up = getattr(collector, "init_random_frames", None) or 0
+            config = replace(self.config_class(), init_random_frames=warm_up)
         super().__init__(
             collector=collector,
             phases=self.make_phases(loss_module, optimizer, config),
@@ -104,8 +106,7 @@ class OffPolicyTrainer(Trainer):
         on = self.register_hook
         on(Stage.POST_COLLECT, replay.extend)
         if config.lr_schedule == "linear":
-            for index, each in enumerate(o for phase in self.phases for o in phase.optimizers):
-                on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
+            anneal_rates(self)
         slice_length = _slice_length(loss_module, config)
         if slice_length is not None:
             on(Stage.PROCESS_OPTIM_BATCH, Slices(replay, slice_length))
@@ -125,31 +126,12 @@ class OffPolicyTrainer(Trainer):
             on(Stage.POST_OPTIM, make_target_update(loss_module, config))
         if isinstance(replay, PrioritizedReplay):
             on(Stage.POST_OPTIM, replay.update_priority)
-        sync = WeightSync(collector)
-        on(Stage.SETUP, sync)
-        on(Stage.POST_STEPS, sync)
+        sync_weights(self)
 
     def make_phases(self, loss_module: Any, optimizer: Any, config: Any) -> list[Phase]:
         """One, unless an algorithm says otherwise."""
         part = partial(with_sizes, loss_module) if writes_squares(loss_module) else None
         return [Phase(loss_module, optimizer, part=part)]
-
-
-def clip_gradients(trainer: Trainer, max_norm: float) -> None:
-    """Each phase's to ``max_norm``, which is taken over all of its parameters."""
-    for index, phase in enumerate(trainer.phases):
-        clip = ClipGradNorm(phase.parameters(), max_norm)
-        only = len(trainer.phases) == 1
-        name, when = (None, None) if only else (f"clip_grad_norm_{index}", phase.is_under_way)
-        trainer.register_hook(Stage.POST_BACKWARD, clip, name, when)
-        # Of an update without this phase there is no norm to tell.
-        taken = None if phase.every == 1 else partial(_every_update, phase.every)
-        trainer.register_hook(Stage.POST_OPTIM, clip.log, name, taken)
-
-
-def _every_update(number: int, trainer: Trainer) -> bool:
-    """Whether the update that was just made is one of every so many."""
-    return trainer.updates % number == 0
 
 
 def make_buffer(config: OffPolicyConfig, device: torch.device) -> ReplayBuffer:

@@ -12,18 +12,20 @@ from torchrl.data import TensorSpec, Unbounded
 from torchrl.objectives.value import TD0Estimator, TD1Estimator, TDLambdaEstimator
 
 from trainers.advantages import GAE, VTrace
-from trainers.algorithms.common import grouped_adam
+from trainers.algorithms.common import (
+    anneal_rates,
+    clip_gradients,
+    grouped_adam,
+    sync_weights,
+)
 from trainers.config import ConfigError, NetworkConfig
 from trainers.config.on_policy import OneUpdateConfig, OnPolicyConfig
 from trainers.hooks import (
     Advantage,
-    AnnealLR,
-    ClipGradNorm,
     Minibatches,
     NormalizeAdvantage,
     ScaleReward,
     UpdateNormalizer,
-    WeightSync,
     first_epoch,
 )
 from trainers.networks.acting import in_numpy
@@ -34,6 +36,9 @@ from trainers.networks.normalization import RunningNorm
 from trainers.stages import Stage
 from trainers.trainer import Trainer
 from trainers.updates import Epochs
+
+# So small that the first policy hardly depends on the observation (Andrychowicz et al. 2021, 3.2).
+_POLICY_GAIN = 0.01
 
 
 class Networks(NamedTuple):
@@ -84,14 +89,14 @@ def make_networks(
         return net if norm is None else nn.Sequential(norm, *net)
 
     if not config.shared_trunk:
-        policy = nn.Sequential(body(head.num_inputs, 0.01), head)
+        policy = nn.Sequential(body(head.num_inputs, _POLICY_GAIN), head)
         critic = TensorDictModule(body(1, 1.0), ["observation"], ["state_value"])
         actor = stochastic_actor(policy, ["observation"], action_spec)
         return _on_device(Networks(actor, critic, critic, norm), action_spec)
     layers = list(body(1, 1.0))[:-1]  # all but the last, which the heads have each for itself
     trunk = TensorDictModule(nn.Sequential(*layers), ["observation"], ["hidden"])
     last, value = (nn.Linear(network.hidden[-1], n) for n in (head.num_inputs, 1))
-    orthogonal(last, 0.01)
+    orthogonal(last, _POLICY_GAIN)
     orthogonal(value, 1.0)
     value_head = TensorDictModule(value, ["hidden"], ["state_value"])
     actor = stochastic_actor(nn.Sequential(last, head), ["hidden"], action_spec, trunk)
@@ -130,6 +135,7 @@ def learning_rates(config: OnPolicyConfig) -> dict[str, float]:
 
 def actor_critic_adam(loss: nn.Module, config: OnPolicyConfig, flat: bool) -> Adam:
     """One Adam with a learning rate each for actor and critic."""
+    # OpenAI Baselines' epsilon, which other implementations have taken over.
     return grouped_adam(loss, learning_rates(config), eps=1e-5, flat=flat)
 
 
@@ -169,7 +175,6 @@ class OnPolicyTrainer(Trainer):
             total_frames=total_frames,
             update_plan=epochs,
         )
-        (phase,) = self.phases
 
         on = self.register_hook
         if config.normalize_reward:
@@ -182,17 +187,12 @@ class OnPolicyTrainer(Trainer):
         if epochs.minibatch_size is not None:
             on(Stage.PROCESS_OPTIM_BATCH, Minibatches(epochs.minibatch_size))
         if config.lr_schedule == "linear":
-            for index, each in enumerate(phase.optimizers):
-                on(Stage.PROCESS_OPTIM_BATCH, AnnealLR(each), name=f"anneal_lr_{index}")
+            anneal_rates(self)
         if config.max_grad_norm is not None:
-            clip = ClipGradNorm(phase.parameters(), config.max_grad_norm)
-            on(Stage.POST_BACKWARD, clip)
-            on(Stage.POST_OPTIM, clip.log)
+            clip_gradients(self, config.max_grad_norm)
         if normalizer is not None:
             on(Stage.POST_STEPS, UpdateNormalizer(normalizer))
-        sync = WeightSync(collector)
-        on(Stage.SETUP, sync)
-        on(Stage.POST_STEPS, sync)
+        sync_weights(self)
 
     def epochs(self, config: Any) -> Epochs:
         """One update on the whole rollout, unless an algorithm says otherwise."""

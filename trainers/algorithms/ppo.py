@@ -5,11 +5,10 @@ Schulman et al. 2017, "Proximal Policy Optimization Algorithms", https://arxiv.o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from torchrl.data import TensorSpec
 from torchrl.objectives import ClipPPOLoss, KLPENPPOLoss, PPOLoss
 
@@ -26,7 +25,6 @@ from trainers.config import NetworkConfig, PPOConfig
 from trainers.hooks import AdaptBeta, AnnealBuffer, StopEpochs, TargetUpdate
 from trainers.losses.ppo import FastClipPPOLoss, FastPPOLoss
 from trainers.networks.cnn import Inputs
-from trainers.networks.normalization import RunningNorm
 from trainers.stages import Stage
 from trainers.updates import Epochs
 
@@ -81,39 +79,17 @@ class PPOTrainer(OnPolicyTrainer):
     """The timetable of PPO: epochs of minibatches, and what keeps the policy's move small.
 
     Args:
-        collector: rollouts ``[..., T]``, ordered in time.
         loss_module: a TorchRL PPO loss, or any loss that learns from ``advantage`` and
             ``value_target``.
-        optimizer: over the parameters of the loss.
-        value_estimator: writes these two; default: the loss's own, with its own discount.
-        total_frames: end of the run in frames.
-        config: everything else, in numbers.
-        normalizer: of the observations, in the networks; its statistics follow the rollouts.
+        config: as in every :class:`OnPolicyTrainer`.
+        given: all else that one takes.
     """
 
     config_class = PPOConfig
 
-    def __init__(
-        self,
-        *,
-        collector: Any,
-        loss_module: Any,
-        optimizer: Optimizer | Sequence[Optimizer],
-        total_frames: int,
-        value_estimator: Any = None,
-        config: PPOConfig | None = None,
-        normalizer: RunningNorm | None = None,
-    ) -> None:
+    def __init__(self, *, loss_module: Any, config: PPOConfig | None = None, **given: Any) -> None:
         config = config or PPOConfig()
-        super().__init__(
-            collector=collector,
-            loss_module=loss_module,
-            optimizer=optimizer,
-            total_frames=total_frames,
-            value_estimator=value_estimator,
-            config=config,
-            normalizer=normalizer,
-        )
+        super().__init__(loss_module=loss_module, config=config, **given)
         on = self.register_hook
         if config.target_kl is not None:
             limit = StopEpochs(config.target_kl)

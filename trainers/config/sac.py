@@ -37,3 +37,6 @@ class SACConfig(EntropyConfig, TargetsConfig, SlicesConfig):
         if self.delay_actor and not self.value_network:
             allowed = "false without algo.value_network=true: only the first version of SAC asks it"
             raise ConfigError("algo.delay_actor", True, allowed)
+        if self.skip_done_states and self.value_network:
+            allowed = "false with algo.value_network=true, which has states valued by a network"
+            raise ConfigError("algo.skip_done_states", True, allowed)

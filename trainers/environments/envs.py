@@ -83,8 +83,8 @@ class Envs:
         rescaled = config.rescale_actions and _is_finite_box(space)
         # Skipped where it would change nothing but the last bit.
         unit = box is not None and bool((box.low == -1).all() and (box.high == 1).all())
-        self._rescale = rescaled and not unit
-        self._clip = config.clip_actions and box is not None
+        self.rescales = rescaled and not unit
+        self.clips = config.clip_actions and box is not None
         self.action_spec = _action_spec(space, rescaled)
         self.success: np.ndarray | None = None
         self._stepped: Callable[[], Any] | None = None
@@ -170,10 +170,10 @@ class Envs:
         """``[num_envs, n]`` of the policy as the environments want them."""
         space = self.action_space
         action = action.reshape(self.num_envs, *space.shape)
-        if self._rescale:
+        if self.rescales:
             # This way the largest of bounds do not overflow.
             action = 0.5 * (1.0 - action) * space.low + 0.5 * (1.0 + action) * space.high
-        if self._clip:
+        if self.clips:
             action = np.minimum(np.maximum(action, space.low), space.high)  # faster than clip
         if isinstance(space, gym.spaces.Discrete):
             action = action + space.start

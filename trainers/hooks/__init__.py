@@ -3,14 +3,12 @@
 from trainers.hooks.advantage import Advantage, NormalizeAdvantage, first_epoch
 from trainers.hooks.checkpointing import Checkpoint
 from trainers.hooks.evaluation import Evaluate
-from trainers.hooks.exploration import AnnealEpsilon
 from trainers.hooks.films import FilmEvaluations
-from trainers.hooks.gradients import AnnealBuffer, AnnealLR, ClipGradNorm, StepLRScheduler
+from trainers.hooks.gradients import ClipGradNorm, LogGradNorm
 from trainers.hooks.kl import AdaptBeta, StopEpochs
 from trainers.hooks.limits import EarlyStop, StopAfter
 from trainers.hooks.logging import (
     LogEpisodes,
-    LogGradNorm,
     LogLearningRates,
     LogLosses,
     LogScalar,
@@ -27,11 +25,12 @@ from trainers.hooks.progress import ProgressBar
 from trainers.hooks.reduction import MeanLosses
 from trainers.hooks.replay import Replay
 from trainers.hooks.reporting import Report
-from trainers.hooks.returns import WholeEpisodes
+from trainers.hooks.schedules import AnnealBuffer, AnnealEpsilon, AnnealLR, StepLRScheduler
 from trainers.hooks.sequences import NStepReturns, Slices
-from trainers.hooks.support import WatchSupport
 from trainers.hooks.targets import StepUpdater, TargetUpdate
+from trainers.hooks.value_support import WatchSupport
 from trainers.hooks.weights import WeightSync
+from trainers.hooks.whole_episodes import WholeEpisodes
 
 __all__ = [
     "AdaptBeta",

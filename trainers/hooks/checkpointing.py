@@ -44,7 +44,8 @@ class Checkpoint:
                 logger.error("NO CHECKPOINT at frame %d: %s", trainer.frames, error)
                 return
             self.failed = False
-            for old in checkpoints(self.directory)[self.keep :]:
+            passed_over = self.directory.glob("later-*")  # of a run that was resumed from before
+            for old in (*checkpoints(self.directory)[self.keep :], *passed_over):
                 shutil.rmtree(old, ignore_errors=True)
         trainer.metrics.add("time/checkpoint_s", time.perf_counter() - begin)
 

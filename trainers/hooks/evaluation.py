@@ -69,14 +69,16 @@ class Evaluate:
         """Set a best policy aside that is of frames to come: the run goes on from before it."""
         if self.best_dir is None:
             return
-        best, aside = self.best_dir, _beside(self.best_dir, "old")
+        best, before = self.best_dir, _beside(self.best_dir, "old")
         try:
-            if aside.exists() and not best.exists():  # killed between two renames
-                aside.rename(best)
+            if before.exists() and not best.exists():  # killed between two renames
+                before.rename(best)
             if best.exists() and checkpoint.load_plain(best)["frames"] > trainer.frames:
-                shutil.rmtree(aside, ignore_errors=True)
-                best.rename(aside)
-                logger.info("%s is of a later frame: set aside until there is a better one", best)
+                later = _beside(best, "later")
+                shutil.rmtree(later, ignore_errors=True)
+                best.rename(later)
+                self.best_return = -math.inf  # the policy that it was of is no more
+                logger.info("%s is of a later frame: set aside until there is another one", best)
         except (OSError, checkpoint.CheckpointError) as error:
             logger.warning("%s stays as it is: %s", best, error)
 
@@ -101,16 +103,16 @@ class Evaluate:
                 self.policy, self._envs, self.seeds, deterministic=self.deterministic
             )
         self.episodes = episodes
-        best = float(episodes.returns.mean())
-        trainer.metrics.set("eval/episode_return", best)
+        mean_return = float(episodes.returns.mean())
+        trainer.metrics.set("eval/episode_return", mean_return)
         trainer.metrics.set("eval/episode_return_std", float(episodes.returns.std()))
         trainer.metrics.set("eval/episode_length", float(episodes.lengths.mean()))
         if episodes.successes is not None:
             trainer.metrics.set("eval/success_rate", float(episodes.successes.mean()))
         trainer.metrics.line_due = True
         self._last_clock = trainer.clock
-        if best > self.best_return and self._keep(trainer, best):
-            self.best_return = best
+        if mean_return > self.best_return and self._keep(trainer, mean_return):
+            self.best_return = mean_return
 
     def _keep(self, trainer: Trainer, episode_return: float) -> bool:
         """Put the policy into ``best_dir``; False if the disk does not take it."""
@@ -122,15 +124,16 @@ class Evaluate:
             "frames": trainer.frames,
             "eval/episode_return": episode_return,
         }
-        fresh, aside = _beside(self.best_dir, "new"), _beside(self.best_dir, "old")
+        fresh, before, later = (_beside(self.best_dir, what) for what in ("new", "old", "later"))
         try:
             shutil.rmtree(fresh, ignore_errors=True)
             checkpoint.save(fresh, state, check=refuse_non_finite)
             if self.best_dir.exists():  # never removed before there is another, see `start`
-                shutil.rmtree(aside, ignore_errors=True)
-                self.best_dir.rename(aside)
+                shutil.rmtree(before, ignore_errors=True)
+                self.best_dir.rename(before)
             fresh.rename(self.best_dir)
-            shutil.rmtree(aside, ignore_errors=True)
+            for stale in (before, later):
+                shutil.rmtree(stale, ignore_errors=True)
         except OSError as error:
             logger.error("THE BEST POLICY IS NOT KEPT at frame %d: %s", trainer.frames, error)
             return False

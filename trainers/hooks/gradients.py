@@ -1,15 +1,13 @@
-"""Gradients and learning rates."""
+"""Gradients: clipped, and their norms logged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from trainers.arrays import on_host
 from trainers.optimization.optimizers import gradients_of
@@ -23,7 +21,7 @@ class ClipGradNorm:
     """Scales the gradients so that their total norm is at most ``max_norm``.
 
     Register it at ``post_backward``, and :meth:`log`, which logs what the norm was before as
-    ``train/grad_norm``, at ``post_optim``.
+    ``train/grad_norm``, or with ``of`` behind a slash, at ``post_optim``.
 
     Raises:
         ValueError: ``max_norm`` is not positive.
@@ -32,11 +30,12 @@ class ClipGradNorm:
     name = "clip_grad_norm"
     capturable = True
 
-    def __init__(self, parameters: Iterable[Tensor], max_norm: float) -> None:
+    def __init__(self, parameters: Iterable[Tensor], max_norm: float, of: str = "") -> None:
         if max_norm <= 0:
             raise ValueError(f"max_norm must be positive, got {max_norm}")
         self.parameters = list(parameters)
         self.max_norm = max_norm
+        self.metric = grad_norm_of(of)
         self._norm: Tensor | None = None
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
@@ -57,62 +56,23 @@ class ClipGradNorm:
     def log(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
         """Note the last norm."""
         assert self._norm is not None, "register the clipping at post_backward"
-        trainer.metrics.add_scalars({"train/grad_norm": self._norm})
+        trainer.metrics.add_scalars({self.metric: self._norm})
 
 
-def linear(progress: float) -> float:
-    """The schedule that falls from 1 to 0 over the run's horizon."""
-    return 1.0 - progress
+class LogGradNorm:
+    """Logs the total norm of the gradients as they are when called; at ``post_optim``.
 
-
-class AnnealLR:
-    """Sets every group's learning rate to its first value times ``schedule(progress)``.
-
-    A pure function of the run's clock, taken before every update: nothing to save, nothing that
-    could go out of step on a resume. Register it at ``process_optim_batch``.
+    It is called as in :class:`ClipGradNorm`, which knows it where gradients are clipped.
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Callable[[float], float] = linear) -> None:
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self._base = [group["lr"] for group in optimizer.param_groups]
-
-    def __call__(self, trainer: Trainer, batch: TensorDictBase) -> None:
-        factor = self.schedule(trainer.progress)
-        for group, base in zip(self.optimizer.param_groups, self._base, strict=True):
-            group["lr"] = base * factor
-
-
-class AnnealBuffer:
-    """Sets a loss's coefficient, a scalar buffer, to its first value times ``schedule(progress)``.
-
-    A pure function of the run's clock, like :class:`AnnealLR`; register it at ``pre_epoch``.
-    """
-
-    def __init__(
-        self, buffer: Tensor, base: float, schedule: Callable[[float], float] = linear
-    ) -> None:
-        self.buffer = buffer
-        self.base = base
-        self.schedule = schedule
-
-    def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
-        self.buffer.fill_(self.base * self.schedule(trainer.progress))
-
-
-class StepLRScheduler:
-    """Steps one of torch's learning-rate schedulers once an update, at ``post_optim``."""
-
-    def __init__(self, scheduler: LRScheduler) -> None:
-        self.scheduler = scheduler
+    def __init__(self, parameters: Iterable[Tensor], of: str = "") -> None:
+        self.parameters = list(parameters)
+        self.metric = grad_norm_of(of)
 
     def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
-        self.scheduler.step()
+        trainer.metrics.add_scalars({self.metric: total_norm(gradients_of(self.parameters))})
 
-    def state_dict(self) -> dict[str, Any]:
-        """The scheduler's counters."""
-        return self.scheduler.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
-        self.scheduler.load_state_dict(state)
+def grad_norm_of(phase: str) -> str:
+    """What the norm of a phase's gradients is called; of the only one, which has no name."""
+    return f"train/grad_norm/{phase}" if phase else "train/grad_norm"

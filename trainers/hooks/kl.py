@@ -37,6 +37,9 @@ class _MeanKL:
 class StopEpochs:
     """Ends an iteration's epochs once the policy has moved further than ``target_kl`` on average.
 
+    The divergence is the loss's own: TorchRL's PPO takes the mean of ``-log ratio``, which may be
+    below 0 by chance, and not that of ``ratio - 1 - log ratio`` (Schulman 2020).
+
     Register :meth:`check` at ``pre_epoch`` and :meth:`observe` at ``post_optim``: the host asks the
     device once an epoch.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -178,17 +178,6 @@ class LogEpisodes:
         self._resumed = True
         self._returns, self._lengths = (np.asarray(state[k]).copy() for k in ("returns", "lengths"))
         self._skipped = np.asarray(state["skipped"]).astype(bool)
-
-
-class LogGradNorm:
-    """Logs the total norm of the gradients as they are when called; at ``post_optim``."""
-
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self.parameters = list(parameters)
-
-    def __call__(self, trainer: Trainer, batch: TensorDictBase, losses: TensorDictBase) -> None:
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        trainer.metrics.add("train/grad_norm", torch.nn.utils.get_total_norm(grads))
 
 
 class LogLearningRates:

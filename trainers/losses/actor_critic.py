@@ -11,8 +11,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from trainers.arrays import DISTANCES, as_array, as_tensor, on_host
-from trainers.networks.hooked import hooked
 from trainers.networks.numpy_nets import Array, NumpyMLP, numpy_policy
+from trainers.networks.torch_hooks import hooked
 from trainers.optimization.backprop import Gradients
 from trainers.optimization.known_gradients import Weight, with_known_gradients
 from trainers.tensordicts import tensordict_of

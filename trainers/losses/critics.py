@@ -13,7 +13,7 @@ from torchrl.objectives.utils import _vmap_func
 
 from trainers.networks.batch_renorm import BatchRenorm
 from trainers.networks.critics import StateActionValue, StateValue
-from trainers.networks.hooked import hooked
+from trainers.networks.torch_hooks import hooked
 from trainers.tensordicts import tensordict_of
 
 

@@ -17,8 +17,8 @@ from trainers.config import SACConfig
 from trainers.losses.forward import discounts, plain_forward, share_of_rows
 from trainers.networks.actors import TanhNormalActor
 from trainers.networks.critics import StateActionValue
-from trainers.networks.hooked import hooked
 from trainers.networks.squashed import Drawn, SquashedGaussian
+from trainers.networks.torch_hooks import hooked
 from trainers.optimization.backprop import Gradients, Perceptrons
 from trainers.optimization.known_gradients import Differentiate, Weight, with_known_gradients
 from trainers.tensordicts import tensordict_of

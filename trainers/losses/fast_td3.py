@@ -17,8 +17,8 @@ from trainers.arrays import DISTANCES, Array, as_array, as_factor, as_tensor, li
 from trainers.losses.forward import discounts, share_of_rows
 from trainers.networks.actors import TanhActor
 from trainers.networks.critics import StateActionValue
-from trainers.networks.hooked import hooked
 from trainers.networks.squashed import SquashedMean
+from trainers.networks.torch_hooks import hooked
 from trainers.optimization.backprop import Gradients, Perceptrons
 from trainers.optimization.known_gradients import Weight, with_known_gradients
 

@@ -17,7 +17,7 @@ from trainers.losses.critics import stacked_critics
 from trainers.losses.fast_sac import FastSACLoss
 from trainers.losses.forward import plain_forward
 from trainers.networks.actors import TanhNormalActor
-from trainers.networks.hooked import hooked
+from trainers.networks.torch_hooks import hooked
 
 _PAIRS = 80_000  # of a quantile and an atom: so many at once stay in a cache
 

@@ -9,7 +9,6 @@ from tensordict import TensorDictBase
 from torch import nn
 
 from trainers.networks.actors import ActingPolicy, CategoricalActor, TanhActor
-from trainers.networks.hooked import hooked
 from trainers.networks.numpy_nets import (
     Array,
     CategoricalHead,
@@ -22,6 +21,7 @@ from trainers.networks.numpy_nets import (
     numpy_q_network,
 )
 from trainers.networks.q_networks import GreedyPolicy
+from trainers.networks.torch_hooks import hooked
 
 
 class NumpyPolicy(nn.Module):

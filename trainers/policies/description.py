@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from trainers.environments.single import make_env
-from trainers.policies.policies import LoadedPolicy
+from trainers.policies.load import LoadedPolicy
 
 _PACKAGES = ("trainers", "torch", "torchrl", "tensordict", "gymnasium", "numpy")
 
@@ -29,7 +29,7 @@ def describe(loaded: LoadedPolicy, packages: Sequence[str] = ()) -> dict[str, An
         observation = {"low": 0, "high": 255}  # of pictures
         if isinstance(envs.inputs, int):
             observation = _bounds(env.observation_space) | {"layout": _layout(env)}
-    action = _bounds(space) | ({"clipped": envs._clip} if isinstance(space, gym.spaces.Box) else {})
+    action = _bounds(space) | ({"clipped": envs.clips} if isinstance(space, gym.spaces.Box) else {})
     return {
         "inputs": [
             _array("observation", envs.observation_shape, str(envs.observation_dtype)) | observation

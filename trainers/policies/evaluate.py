@@ -17,7 +17,7 @@ from trainers.config.errors import ConfigError
 from trainers.config.evaluate import EvaluateConfig
 from trainers.disk import WriteError, write_whole, writing
 from trainers.errors import NonFiniteError
-from trainers.policies.policies import LoadedPolicy, check_run, load_policy, locate_run
+from trainers.policies.load import LoadedPolicy, check_run, load_policy, locate_run
 
 if TYPE_CHECKING:
     from trainers.policies.episodes import Episodes

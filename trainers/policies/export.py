@@ -26,7 +26,7 @@ from trainers.networks.acting import NumpyPolicy
 from trainers.networks.actors import ActingPolicy
 from trainers.networks.q_networks import GreedyPolicy
 from trainers.policies.description import describe
-from trainers.policies.policies import LoadedPolicy
+from trainers.policies.load import LoadedPolicy
 from trainers.seeding import EVALUATION, episode_seed, own_randomness
 
 Array = np.ndarray
@@ -57,7 +57,7 @@ class EnvPolicy(nn.Module):
         self.whole = bool(np.issubdtype(space.dtype, np.integer))
         self.shape = tuple(space.shape)
         self.dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
-        self.rescale, self.clip = envs._rescale, envs._clip
+        self.rescale, self.clip = envs.rescales, envs.clips
         if self.discrete:
             self.start = int(space.start)
         else:

@@ -26,6 +26,8 @@ _TRAINING = {
     "train/clip_fraction": "share of clipped ratios",
     "train/explained_variance": "explained variance of the value",
     "train/grad_norm": "norm of the gradients",
+    "train/grad_norm/critic": "norm of the critics' gradients",
+    "train/grad_norm/actor": "norm of the actor's gradients",
     "time/frames_per_s": "frames per second",
 }
 

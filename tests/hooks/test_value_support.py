@@ -10,7 +10,7 @@ from support.doubles import stub
 from tensordict import TensorDict
 
 from trainers.hooks import WatchSupport
-from trainers.hooks.support import discounted_returns
+from trainers.hooks.value_support import discounted_returns
 
 
 def rollout(rewards: list[list[float]], dones: list[list[int]]) -> TensorDict:

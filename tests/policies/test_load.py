@@ -18,7 +18,7 @@ from support.environments import env_config, register_spaces
 from support.runs import likeliest, some_observations, trained
 
 from trainers.config import ConfigError, EnvConfig, NetworkConfig, TrainConfig, save_config
-from trainers.policies.policies import load_policy
+from trainers.policies.load import load_policy
 from trainers.saving import checkpoint
 
 BOX = gym.spaces.Box(-np.inf, np.inf, (3,))

@@ -57,7 +57,7 @@ class WholeEpisodes:
         return ended.set("advantage", returns.unsqueeze(-1))
 
     def _ended(self, env: int, new: Any) -> Any:
-        frames: Any = torch.cat([self._open[env], new])
+        frames: Any = torch.cat([self._open[env].to(new.device), new])
         ends = frames["next", "done"].squeeze(-1).nonzero().flatten().tolist()
         begin, end = 0, ends[-1] + 1 if ends else 0
         if ends and self._skipped[env]:

@@ -98,7 +98,7 @@ def _checkpoints_in(run_dir: Path) -> Path:
     return usual if usual.is_dir() else run_dir
 
 
-def load_policy(run_dir: Path, which: Which, plugins: Sequence[str] = ()) -> LoadedPolicy:
+def load_policy(run_dir: Path, which: Which = "best", plugins: Sequence[str] = ()) -> LoadedPolicy:
     """Rebuild the policy of a run.
 
     Args:

@@ -387,8 +387,9 @@ class Trainer:
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"the clock's {key} is {value!r}, expected a whole number from 0")
             setattr(self, key, value)
-        if state.get("update_plan") and hasattr(self.update_plan, "load_state_dict"):
-            self.update_plan.load_state_dict(state["update_plan"], self.frames, self.updates)
+        load_plan = getattr(self.update_plan, "load_state_dict", None)
+        if load_plan is not None and state.get("update_plan"):  # older checkpoints have none
+            load_plan(state["update_plan"], self.frames, self.updates)
         for phase, phase_state in zip(self.phases, state["phases"], strict=True):
             phase.load_state_dict(phase_state)
         rollout = state["rollout"]

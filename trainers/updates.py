@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Updates(Protocol):
-    """How many updates an iteration owes: the difference between on- and off-policy training."""
+    """How many updates an iteration owes: the difference between on- and off-policy training.
+
+    One with ``state_dict()`` and ``load_state_dict(state, frames, updates)`` is saved with the run.
+    """
 
     @property
     def num_epochs(self) -> int:

@@ -25,13 +25,27 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GUIDE = ROOT / "docs" / "guide.md"
 TYPED = ("bash", "sh", "console")
-INSTALLED = ("pip", "source", "tensorboard")  # of others: not looked at
+INSTALLED = ("pip", "python3", "source", "tensorboard")  # of others: not looked at
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
     """Kind and text of the fenced blocks of a page, in their order."""
     for found in re.finditer(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
         yield found[1], found[2]
+
+
+def shown(page: Path) -> dict[str, str]:
+    """What the page shows that a bash block prints: the unmarked block right after it."""
+    fenced = r"```%s\n((?:(?!```).*\n)*)```\n"
+    found = re.findall(rf"^{fenced % 'bash'}\n{fenced % ''}", page.read_text(), re.MULTILINE)
+    return dict(found)
+
+
+def masked(text: str) -> set[str]:
+    """Its lines without numbers and devices, which differ from machine to machine."""
+    text = re.sub(r"cuda(:\d+)?", "cpu", text).replace("threads", "thread")
+    lines = re.sub(r"-?\d[\d,.]*(e[+-]\d+)?", "#", text).splitlines()
+    return {" ".join(line.split()) for line in lines}
 
 
 def commands(page: Path) -> Iterator[tuple[list[str], str]]:
@@ -174,6 +188,8 @@ def test_the_guide_can_be_followed(tmp_path: Path) -> None:
     for package in ("av", "onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason="an extra that the guide uses")
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    prints = shown(GUIDE)
+    assert len(prints) == 5, "an output that is shown is not found beside its command"
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
@@ -191,7 +207,9 @@ def test_the_guide_can_be_followed(tmp_path: Path) -> None:
             text=True,
             timeout=600,
         )
-        assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+        said = f"{done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{text}\n{said}"
+        assert masked(prints.get(text, "")) <= masked(said), f"{text}\n{said}"
     for left in (
         *("runs/first/best", "runs/first/videos/evaluation-best.mp4"),
         *("runs/second/best", "report/report.html", "my_policy/policy.pt2", "metrics.jsonl"),

@@ -31,11 +31,12 @@ INTRODUCTION = """\
 What the presets learn, by `make results`, which trains all of it, or goes on where it was stopped,
 and writes this page. A figure is the mean of a run's last three evaluations (deterministic policy,
 environments and seeds of its own), never the best; a row's is the mean over its seeds ± their
-standard deviation. *Must* and *goal* are what this project asks of itself, *reached* is which of
-the two it has come to. What was tuned, was tuned on seeds below 100; but some of it again, after
-seeds from 100 on had been seen, and these are shown anew: [which, and what they returned
-before](#presets-that-were-tuned-again). [What was tried where a goal was not
-reached](#goals-that-were-not-reached).
+standard deviation (of n - 1). *Must* and *goal* are what this project asks of itself, *reached* is
+which of the two it has come to: [what was tried where a goal was not
+reached](#goals-that-were-not-reached). Presets were tuned, if at all, on seeds below 100.
+
+† The seeds that are shown, or their like, prompted a change of this preset, which was then tuned on
+others: this is no clean test of it. [What they returned before](#presets-that-were-tuned-again).
 
 Pictures show interquartile means over the seeds with 95 % bootstrap intervals, which tend to be too
 narrow with so few. All seeds are evaluated from the same start states (of `eval.seed`), so what
@@ -44,6 +45,8 @@ no measure of speed: other trainings and tests ran beside most of them ([benchma
 are apart). What is kept of each run (its evaluations, its configuration, the commit and the
 machine) is in [`results/`](results/); `python scripts/results.py --page` makes the page from that.
 """
+
+RETUNED = " †"
 
 VERSIONS = """\
 A score that was published for another version of the environment than the row's names it.
@@ -172,7 +175,7 @@ def _line(each: Result, must: float | None) -> list[str]:
     took = f"{duration(np.median([run.seconds for run in each.finished]))}" if count else ""
     whose = f" ({row.must})" if isinstance(row.must, str) else ""
     return [
-        f"[{each.title}](#{row.name.lower()})",
+        f"[{each.title}](#{row.name.lower()}){RETUNED if row.retuned else ''}",
         short(row.frames),
         f"{row.seeds}" if each.complete else f"{count} of {row.seeds}",
         f"{number(each.mean)}{_spread(each)}",

@@ -34,6 +34,7 @@ class Row(Section):
     seeds: int = field(metadata={"ge": 1})
     must: float | str | None = number(None)  # a text is the name of another row: its figure
     goal: float | None = number(None)
+    retuned: bool = False
     more: str | None = None
 
     @property

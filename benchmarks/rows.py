@@ -69,7 +69,7 @@ PPO = {
     "entropy_coeff": 0.0,
     "max_grad_norm": 0.5,
 }
-# What who sets nothing gets on HalfCheetah: of ours its preset, of others their defaults. Of the
+# What a user gets who sets nothing, on HalfCheetah: of ours its preset, of others their defaults. Of the
 # settings above these differ in nothing else.
 LEARNING = {
     "ours": {"lr": 1e-3, "warm_up": 5_000},

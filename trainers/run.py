@@ -40,7 +40,8 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         resume_from: the run or the checkpoint to go on from; None starts anew.
 
     Raises:
-        ConfigError: the input is wrong in a way that only shows now; nothing was written.
+        ConfigError: the input is wrong in a way that only shows now; nothing was written, but for
+            the reason in the `train.log` of a run that could not be resumed.
     """
     # A fixed number of threads, since sums of floats depend on it; read when torch is loaded.
     os.environ["OMP_DYNAMIC"] = os.environ["MKL_DYNAMIC"] = "false"

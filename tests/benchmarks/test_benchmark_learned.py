@@ -23,7 +23,7 @@ LIST = """\
 - {algo: ppo, env: CartPole, frames: 100_000, seeds: 2, must: 475}
 - {algo: sac, env: Hopper, frames: 100_000, seeds: 1, goal: 1_103}
 - {algo: ppo, env: Hopper, frames: 1_000_000, seeds: 1, must: 1_850, goal: 2_600}
-- {algo: tqc, env: HalfCheetah, frames: 100_000, seeds: 1, must: sac-HalfCheetah-100k}
+- {algo: tqc, env: HalfCheetah, frames: 100_000, seeds: 1, must: sac-HalfCheetah-100k, retuned: true}
 """
 ABOUT: dict[str, Any] = {
     "date": "2026-01-02 03:04",
@@ -145,6 +145,12 @@ def test_a_row_says_what_was_reached(results: Results) -> None:
         results.runs = results.out / verdict
         results.trained("ppo-Hopper-1M", 100, [value] * 10)
         assert results.line("ppo-Hopper-1M")[6] == verdict
+
+
+def test_a_row_whose_preset_was_tuned_again_is_marked(results: Results) -> None:
+    assert results.line("tqc-HalfCheetah-100k")[0].endswith(") †")
+    assert results.line("sac-Hopper-100k")[0].endswith("100k)")
+    assert "† The seeds" in results.page()
 
 
 def test_what_a_row_must_reach_may_be_the_figure_of_another(results: Results) -> None:

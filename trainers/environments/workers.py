@@ -38,7 +38,7 @@ class WorkerEnvs:
         timeout_s: a worker that takes longer over anything counts as hung.
         restarts: so many workers that died or hung are replaced, over the whole run. The episode of
             one is cut off: its last step has the reward 0 and counts as truncated, in the
-            observation it began with, since nobody knows what came of it.
+            observation it began with, because the outcome is unknown.
 
     Attributes:
         replaced: so many have been, which a run that is resumed has to be told.

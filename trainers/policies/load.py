@@ -33,7 +33,7 @@ class LoadedPolicy:
     """A trained policy, on the CPU, and what belongs to it."""
 
     policy: nn.Module
-    """Called on a TensorDict with ``observation``; writes ``action``."""
+    """Called on a TensorDict with ``observation``; writes ``action``. In evaluation mode."""
     envs: Envs
     """One environment of the kind it was trained in, stepped in this process. Close it."""
     config: TrainConfig
@@ -127,7 +127,7 @@ def load_policy(run_dir: Path, which: Which = "best", plugins: Sequence[str] = (
     except BaseException:
         envs.close()
         raise
-    return LoadedPolicy(built.policy, envs, config, frames, source)
+    return LoadedPolicy(built.policy.eval(), envs, config, frames, source)
 
 
 def _source(run_dir: Path, which: Which) -> Path:

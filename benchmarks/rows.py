@@ -69,8 +69,8 @@ PPO = {
     "entropy_coeff": 0.0,
     "max_grad_norm": 0.5,
 }
-# What a user gets who sets nothing, on HalfCheetah: of ours its preset, of others their defaults. Of the
-# settings above these differ in nothing else.
+# What a user gets on HalfCheetah who sets nothing: of ours its preset, of others their defaults.
+# Of the settings above these differ in nothing else.
 LEARNING = {
     "ours": {"lr": 1e-3, "warm_up": 5_000},
     "sb3": {"lr": 3e-4, "warm_up": 100},

@@ -6,9 +6,11 @@ import sys
 def main() -> int:
     """The exit code: 0 evaluated, 2 wrong input, 1 anything else."""
     try:
+        from trainers.commands import readers_may_leave
         from trainers.policies.evaluate import main as run_command_line
 
-        return run_command_line(sys.argv[1:])
+        with readers_may_leave():
+            return run_command_line(sys.argv[1:])
     except KeyboardInterrupt:
         return 130
 

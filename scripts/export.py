@@ -18,6 +18,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from trainers.commands import readers_may_leave
 from trainers.config import ConfigError
 from trainers.config.arguments import from_arguments
 from trainers.config.export import ExportConfig, ExportError
@@ -87,4 +88,5 @@ def _is_export(directory: Path) -> bool:
 
 if __name__ == "__main__":
     interrupt_on_signals()
-    sys.exit(main(sys.argv[1:]))
+    with readers_may_leave():
+        sys.exit(main(sys.argv[1:]))

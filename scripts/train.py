@@ -14,9 +14,11 @@ def main() -> int:
         return 130
     try:
         interrupt_on_signals()
+        from trainers.commands import readers_may_leave
         from trainers.config.cli import main as run_command_line
 
-        return run_command_line()
+        with readers_may_leave():
+            return run_command_line()
     except KeyboardInterrupt as interruption:
         return exit_code(interruption)
 

@@ -1,4 +1,4 @@
-"""Commands that a user is told to type next."""
+"""What all commands have in common: how a user is told of the next one, how they end in a pipe."""
 
 from __future__ import annotations
 
@@ -7,8 +7,33 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+_FAILED = 1
+
+
+@contextmanager
+def readers_may_leave() -> Iterator[None]:
+    """Ends the process, without a word, once nobody reads what it prints: `--help | head`.
+
+    Raises:
+        SystemExit: nobody does.
+    """
+    try:
+        try:
+            yield
+        except SystemExit:
+            print(end="", flush=True)  # now: a flush at the end of the process cannot be caught
+            raise
+        print(end="", flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # what is still to be flushed goes there
+                os.dup2(nowhere, stream.fileno())
+        sys.exit(_FAILED)
 
 
 def command(script: str, *arguments: str, plugins: Sequence[str] = ()) -> str:

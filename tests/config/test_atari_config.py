@@ -67,3 +67,14 @@ def test_typos_are_found() -> None:
 def test_a_game_is_not_begun_for_ever() -> None:
     with pytest.raises(ConfigError, match=r"max_no_ops: got 1000000, .* at most 1000"):
         preflight(["algo=dqn", "env=Pong", "env.atari.max_no_ops=1_000_000"])
+
+
+def test_another_game_has_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sections, "find_spec", lambda name: "there")
+    for env_id, right in [
+        ("ALE/Breakout-v5", "use env=Breakout, or env=atari env.id=ALE/Breakout-v5"),
+        ("ALE/Qbert-v5", "use env=atari env.id=ALE/Qbert-v5"),
+    ]:
+        with pytest.raises(ConfigError, match="a version of ALE/Pong with env=Pong") as caught:
+            preflight(["algo=ppo", "env=Pong", f"env.id={env_id}"])
+        assert caught.value.hint == right

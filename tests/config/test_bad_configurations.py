@@ -22,6 +22,11 @@ env=[Hopper,Ant]                       | env: got ["Hopper"     | one of Acrobot
 env=gym                                | env.id: got null       | add env.id=
 env=gym env.id=5                       | env.id: got 5          | expected text
 env=gym env.id=                        | env.id: got ""         | expected text
+env.id=Hopper-v5                       | env.id: got "Hopper-v5" | use env=Hopper, or env=gym env.id
+env.id=Hopper-v4                       | of HalfCheetah with | use env=Hopper env.id=Hopper-v4, or
+algo=dqn env.id=CartPole-v1            | env.id: got "CartPole-v1" | use env=CartPole, or env=gym en
+env=Ant env.id=mine/Hopper-v5          | a version of Ant with  | use env=gym env.id=mine/Hopper-v5
+-m env=Hopper,Walker2d env.id=Hopper-v4 | env.id: got "Hopper-v4" | version of Walker2d with
 env.num_envs=0                         | env.num_envs: got 0    | at least 1
 env.backend=asynch                     | env.backend: got "asynch" | did you mean async?
 env.backend=envpool env=Pendulum       | env.id: got "Pendulum-v1" | one of Acrobot-v1, Ant-v5
@@ -32,8 +37,8 @@ env.max_episode_steps=0                | env.max_episode_steps  | at least 1 or 
 env.kwargs=5                           | env.kwargs: got 5      | a mapping of names
 env.rescale_actions=1                  | env.rescale_actions    | true or false
 env.wrappers=mine                      | env.wrappers: got "mine" | write env.wrappers=[mine]
-preset=nosuch                          | preset: got "nosuch"   | sac_Ant
-preset=sac_Hoper                       | preset:                | did you mean sac_Hopper?
+preset=nosuch                          | got "nosuch"; preset=none goes without one | sac_Ant
+preset=sac_Hoper                       | got "sac_Hoper"; did you mean sac_Hopper? preset | sac_Ant
 logger=wandbb                          | logger:                | did you mean wandb?
 logger=[wandb,nosuch]                  | logger: got "nosuch"   | one of none, tensorboard, wandb
 logger=tensorbord                      | logger:                | did you mean tensorboard?
@@ -42,6 +47,9 @@ logger=wandb logger.wandb.mode=of      | logger.wandb.mode      | auto or online
 logger.wandb.projekt=x                 | logger.wandb.projekt   | did you mean logger.wandb.project?
 totl_frames=10                         | totl_frames: got 10    | did you mean total_frames?
 +totl_frames=10                        | totl_frames: got 10    | did you mean total_frames?
+toal_frames=10 run_dir=taken           | got 10; did you mean total_frames? | (expected a key: algo
+lrr=1                                  | got 1; did you mean algo.lr? | (expected a key: algo, env
+learning_rate=1e-3                     | got 0.001; did you mean algo.lr? | (expected a key: algo
 lr=1e-3                                | lr: got 0.001          | did you mean algo.lr?
 algo.gama=0.9                          | algo.gama: got 0.9     | did you mean algo.gamma?
 algo.gamma=1.5                         | algo.gamma: got 1.5    | at least 0 and at most 1
@@ -173,8 +181,10 @@ algo=c51 algo.value_estimator=td1      | algo.value_estimator   | a key of algo=
 algo=c51 algo.num_atoms=1              | algo.num_atoms: got 1  | at least 2
 algo=c51 algo.loss_module=torchrl algo.batch_size=1 | algo.batch_size: got 1 | loss_module=torchrl
 algo=c51 algo.v_min=10                 | algo.v_min: got 10     | below algo.v_max=10
-algo=ppo collector.async=true           | collector.async: got true | learns from what its present
-algo=a2c collector.async=true           | collector.async: got true | learns from what its present
+algo=ppo collector.async=true           | collector.async: got true | false with algo.value_estimat
+algo=a2c collector.async=true           | got true | off-policy data needs algo.value_estimator=vtra
+algo=reinforce collector.async=true     | got true | false with algo.value_estimator=td1; off-policy
+algo=reinforce algo.baseline=false collector.async=true | got true | data needs a baseline and
 algo=a2c algo.optimizer=adamw           | algo.optimizer: got "adamw" | did you mean adam?
 algo=a2c algo.clip_value=0.2            | algo.clip_value: got 0.2 | there is none in its one update
 algo=a2c algo.entropy_bonus=false       | algo.entropy_bonus: got false | unless algo.entropy_coeff

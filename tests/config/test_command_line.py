@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from stand_in import Runs
 from trainers.config import ConfigError, SACConfig, TrainConfig, load_config
 from trainers.config import run_dir as run_dir_module
 from trainers.config.cli import preflight
+
+ROOT = Path(__file__).resolve().parents[2]
 
 Train = Callable[..., int]
 
@@ -53,6 +56,19 @@ def test_any_gymnasium_environment_is_named_by_its_id(train: Train, runs: Runs) 
     assert run_dir.parent == Path("runs/sac-ns-My-Env-v0")
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("env.id=HalfCheetah-v4", "HalfCheetah"),
+        ("env=Hopper ++env.id=Hopper", "Hopper"),  # Gymnasium takes its newest
+        ("env=gym env.id=Hopper-v4", "Hopper-v4"),
+        ("--multirun env.id=HalfCheetah-v4,HalfCheetah-v5", "HalfCheetah"),
+    ],
+)
+def test_an_environment_s_file_takes_its_versions(line: str, name: str) -> None:
+    assert {config.env.name for config in preflight(line.split()).configs} == {name}
+
+
 @pytest.mark.parametrize("choice", ["wandb", "[wandb]", "[tensorboard,wandb]"])
 def test_loggers_come_on_top(choice: str) -> None:
     assert _config().logger.wandb is None
@@ -65,7 +81,13 @@ def test_loggers_come_on_top(choice: str) -> None:
 def test_a_directory_of_own_files_is_searched(tmp_path: Path) -> None:
     (tmp_path / "mine" / "env").mkdir(parents=True)
     (tmp_path / "mine" / "env" / "Mine.yaml").write_text("defaults: [gym]\nname: Mine\nid: Mine-v0")
-    assert _config("--config-dir", str(tmp_path / "mine"), "env=Mine").env.id == "Mine-v0"
+    mine = ("--config-dir", str(tmp_path / "mine"), "env=Mine")
+    assert _config(*mine).env.id == "Mine-v0"
+    assert _config(*mine, "env.id=Mine-v1").env.id == "Mine-v1"
+    with pytest.raises(ConfigError, match=r"of Mine with env=Mine; use env=gym env\.id=Other"):
+        _config(*mine, "env.id=Other-v1")
+    with pytest.raises(ConfigError, match=r"use env=Mine, or env=gym env\.id=Mine-v0"):
+        _config(*mine[:2], "env.id=Mine-v0")
 
 
 OF_PRESETS = {
@@ -96,12 +118,35 @@ def test_a_refused_value_of_a_preset_is_said_to_be_one(line: str) -> None:
         "algo=dqn env=CartPole algo.delay_value=false",  # double is so by default
         "env=gym env.id=Mine-v0 algo.delay_qvalue=false algo.tau=0.3",  # has no preset
         "totl_frames=10",
+        "~env.id",
     ],
 )
 def test_no_preset_is_blamed_for_other_values(line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         preflight(line.split())
     assert "preset" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["env=CartPole", "-m env=CartPole seed=0,1", "preset=none"])
+def test_a_value_that_is_refused_late_is_said_to_be_the_preset_s(
+    line: str, train: Train, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.outcomes = [ConfigError("algo.n_steps", 5, "1 here"), ConfigError("algo.lr", 5, "1 here")]
+    assert train("algo=dqn", *line.split(), "algo.lr=1e-5") == 2
+    late, *others = capsys.readouterr().err.splitlines()
+    source = (
+        "" if line == "preset=none" else "; the preset dqn_CartPole sets it: add algo.n_steps=..."
+    )
+    assert late == f"train.py: algo.n_steps: got 5, expected 1 here{source}"
+    assert not [each for each in others if "preset" in each]
+
+
+def test_without_arguments_there_is_a_preset_all_the_same(
+    train: Train, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.outcomes = [ConfigError("total_frames", 100_000, "fewer")]
+    assert train() == 2
+    assert "the preset sac_HalfCheetah sets it" in capsys.readouterr().err
 
 
 def test_interpolations_of_the_command_line_resolve() -> None:
@@ -238,6 +283,19 @@ def test_the_script_runs(script: Callable[..., subprocess.CompletedProcess[str]]
     process = script("env=Hopper", "run_dir=here")
     assert (process.returncode, process.stdout) == (0, "ran here\n")
     assert process.stderr == "no torch\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("line", ["--help", "--cfg job", "totl_frames=10"])
+def test_nobody_need_read_to_the_end(line: str, unbuffered: str) -> None:
+    read, write = os.pipe()
+    os.close(read)  # as of a head that has seen enough
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *line.split()]
+    err = write if "=" in line else subprocess.PIPE
+    process = subprocess.run(command, stdout=write, stderr=err, env=environment, timeout=60)
+    os.close(write)
+    assert (process.returncode, process.stderr or b"") == (1, b"")
 
 
 def test_a_run_directory_is_one_process_s_at_a_time(tmp_path: Path) -> None:

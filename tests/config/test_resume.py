@@ -59,6 +59,9 @@ def _same_run(config: TrainConfig) -> TrainConfig:
         "resume=auto run_dir=run",
         "resume=auto " + " ".join(START),
         "resume=run env=Hopper algo=sac seed=3",
+        "resume=run preset=none",
+        "resume=run ~preset",
+        "resume=run env.id=Hopper-v5",
     ],
 )
 def test_the_stored_configuration_comes_back(line: str, started: TrainConfig) -> None:
@@ -160,6 +163,38 @@ def test_changes_of_the_run_need_a_word(change: str, keys: str) -> None:
     assert caught.value.key == keys
     _, notes = _resume("resume=run", *change.split(), "resume_override=true")
     assert ", ".join(note.partition(":")[0] for note in notes) == keys
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            "algo.lr=1e-4",
+            "algo.lr: got 0.0001, expected 0.002, which the run was started with; "
+            "resume_override=true changes it",
+        ),
+        (
+            "algo.lr=1e-4 env=Ant",
+            'algo.lr, env.id, env.name: got "algo.lr=0.0001 env.id=Ant-v5 env.name=Ant", '
+            "expected algo.lr=0.002 env.id=Hopper-v5 env.name=Hopper, which the run was started "
+            "with; resume_override=true changes them",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("started")
+def test_what_would_change_is_said_in_plain_words(change: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _resume("resume=run", *change.split())
+    assert str(caught.value) == said
+
+
+def test_another_environment_than_the_file_s_is_resumed(started: TrainConfig) -> None:
+    """Such runs were started once; whether env.id= fits env= is asked of new ones."""
+    save_config(replace(started, env=replace(started.env, id="Ant-v5")), Path("run/config.yaml"))
+    resumed, notes = _resume("resume=run")
+    assert (resumed.env.id, resumed.env.name, notes) == ("Ant-v5", "Hopper", [])
+    _, notes = _resume("resume=run", "env.id=Pusher-v5", "resume_override=true")
+    assert notes == ['env.id: "Ant-v5" -> "Pusher-v5"']
 
 
 def test_the_horizon_of_a_schedule_is_part_of_the_run(started: TrainConfig) -> None:

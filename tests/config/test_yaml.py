@@ -39,6 +39,9 @@ NUMBERS = {  # of frames, where a preset of SAC does not say the usual million
 }
 
 
+PRESETS = sorted(CONFIG_DIR.glob("preset/*_*.yaml"))  # and none.yaml
+
+
 @pytest.fixture(autouse=True)
 def _every_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here asks for more than the words."""
@@ -107,7 +110,7 @@ def test_every_environment_has_its_preset(path: Path) -> None:
 
 
 def test_every_preset_belongs_to_an_algorithm_and_an_environment() -> None:
-    for path in (CONFIG_DIR / "preset").iterdir():
+    for path in PRESETS:
         algo, _, env = path.stem.rpartition("_")
         assert (CONFIG_DIR / "algo" / f"{algo}.yaml").is_file()
         assert (CONFIG_DIR / "env" / f"{env}.yaml").is_file()
@@ -129,8 +132,9 @@ def test_the_command_line_wins_over_the_preset() -> None:
         assert compose("train", overrides=["env=Pendulum"]).algo.init_random_frames == 1_000
     (config,) = preflight(["env=Pendulum", "total_frames=7"]).configs
     assert (config.total_frames, config.algo) == (7, SACConfig(lr=1e-3, init_random_frames=1_000))
-    (config,) = preflight(["env=Pendulum", "~preset"]).configs
-    assert (config.total_frames, config.algo) == (1_000_000, SACConfig())
+    for without in ("~preset", "preset=none"):
+        (config,) = preflight(["env=Pendulum", without]).configs
+        assert (config.total_frames, config.algo) == (1_000_000, SACConfig())
 
 
 def test_an_algorithm_brings_the_networks_it_is_used_to() -> None:
@@ -141,9 +145,6 @@ def test_an_algorithm_brings_the_networks_it_is_used_to() -> None:
     assert config.network == NetworkConfig(hidden=[8], activation="tanh")
     jobs = preflight(["--multirun", "algo=ppo,sac"]).configs
     assert [job.network for job in jobs] == [small, large]
-
-
-PRESETS = sorted(CONFIG_DIR.glob("preset/*.yaml"))
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)

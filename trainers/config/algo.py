@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
 from trainers.config.errors import ConfigError, did_you_mean, show
-from trainers.config.keywords import ALIASES, WHY_NOT, WHY_NOT_OF
+from trainers.config.keywords import ALIASES, ELSEWHERE, WHY_NOT, WHY_NOT_OF, ours
 from trainers.config.schema import Section, number
 
 
@@ -33,10 +33,6 @@ class AlgoConfig(Section):
         """Whether anything moves over the run's horizon, `total_frames`."""
         return self.lr_schedule != "constant"
 
-    def learns_from_older(self) -> bool:
-        """Whether what an older policy did can be learnt from."""
-        return not self.on_policy
-
     def refuse_unused(self, names: Iterable[str], why: str) -> None:
         """Raise a `ConfigError` unless these keys, which would do nothing, are as by default."""
         for name in names:
@@ -53,6 +49,9 @@ class AlgoConfig(Section):
             allowed = f"a multiple of env.num_envs={num_envs}"
             raise ConfigError("algo.frames_per_batch", frames, allowed)
 
+    def check_async(self) -> None:
+        """Raise a `ConfigError` unless what an older policy did can be learnt from."""
+
     def check_actions(self, choices: int | None) -> None:
         """Raise a `ConfigError` for what does not fit so many actions; None is a continuum."""
 
@@ -67,18 +66,24 @@ class AlgoConfig(Section):
 
     @classmethod
     def _suggest(cls, unknown: str, data: Mapping[str, Any], known: list[str]) -> str | None:
-        ours = ALIASES.get(unknown, unknown)
-        if ours in known:
-            return f"did you mean {cls.key(ours)}?"
-        if reason := WHY_NOT_OF.get(data["name"], {}).get(unknown):
+        if hint := ours(unknown, known):
+            return hint
+        if reason := WHY_NOT_OF.get(data.get("name", ""), {}).get(unknown):
             return f"TorchRL's {unknown} has no key: {reason}"
-        if others := cls._having(unknown):
-            return f"a key of algo={others}"
-        if others := cls._having(ours):
-            return f"{cls.key(ours)} is a key of algo={others}"
+        for name in (unknown, *ALIASES.get(unknown, ())):
+            if others := cls._having(name):
+                return f"{cls.key(name)} is a key of algo={others}"
         if reason := WHY_NOT.get(unknown):
             return f"TorchRL's {unknown} has no key: {reason}"
         return super()._suggest(unknown, data, known)
+
+    @classmethod
+    def suggest(cls, unknown: str, algo: Any) -> str | None:
+        """A hint for a key without its section, if any algorithm, here or elsewhere, has it."""
+        if not isinstance(algo, Mapping) or unknown in algo:
+            return None
+        named = unknown in ALIASES or unknown in ELSEWHERE or cls._having(unknown)
+        return cls._suggest(unknown, algo, list(algo)) if named else None
 
     @classmethod
     def _having(cls, name: str) -> str:

@@ -27,6 +27,7 @@ from trainers.config.composer import (
     plain,
     resolved,
 )
+from trainers.config.env_file import check_env_file
 from trainers.config.errors import ConfigError
 from trainers.config.files import load_config
 from trainers.config.resume import changes, on_top_of
@@ -113,6 +114,7 @@ def _checked(composer: Composer, arguments: list[str], composed: DictConfig) -> 
         config = TrainConfig.from_dict(plain(composed))
     except ConfigError as error:
         raise composer.with_source(error, arguments) from error
+    check_env_file(config.env, composer, arguments)
     config.env.check_installed()
     config.eval.check_installed()
     config.logger.check_installed()
@@ -141,7 +143,7 @@ def _plan(composer: Composer, flags: list[str], arguments: list[str]) -> Plan:
     run_dir, resume = (
         TrainConfig.accept(key, resolved(composed, key)) for key in ("run_dir", "resume")
     )
-    place, source = locate(run_dir, resume)
+    place, source = locate(run_dir, resume) if resume else (None, None)
     if place is None or source is None:
         return Plan([*flags, *arguments], [_checked(composer, arguments, composed)])
     stored = load_config(place / CONFIG_FILE)
@@ -164,15 +166,17 @@ def _run(plan: Plan) -> None:
 
 def _job(composed: DictConfig, swept: list[str]) -> None:
     """One run. A single one, or one that was stopped, ends the process with its exit code."""
-    code = _guarded(composed, swept)
+    started = HydraConfig.get()
+    code = _guarded(composed, swept, list(started.overrides.task))
     if code == 0:
         return
-    if code == STOPPED or HydraConfig.get().mode == RunMode.RUN:
+    if code == STOPPED or started.mode == RunMode.RUN:
         sys.exit(code)
     raise JobFailed(code)
 
 
-def _guarded(composed: DictConfig, swept: list[str]) -> int:
+def _guarded(composed: DictConfig, swept: list[str], arguments: list[str] | None = None) -> int:
+    """The exit code of a run; `arguments` are what Hydra, if it is there, composed it from."""
     config: TrainConfig | None = None
     run_dir: Path | None = None
     try:
@@ -184,6 +188,8 @@ def _guarded(composed: DictConfig, swept: list[str]) -> int:
 
             return run(config, run_dir, source)
     except ConfigError as error:
+        if arguments is not None:
+            error = Composer([]).with_source(error, arguments)
         return _refuse(error)
     except KeyboardInterrupt as interruption:
         if config is None or run_dir is None or not any(run_dir.glob("checkpoints/[0-9]*")):

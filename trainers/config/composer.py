@@ -25,6 +25,7 @@ CONFIG_DIR = Path(__file__).resolve().parents[2] / "configs"
 CONFIG_NAME = "train"
 VERSION_BASE = "1.3"
 STORED = "stored"  # the preset that stands for the configuration of a stored run
+NO_PRESET = "none"
 
 _SEVERAL = ("logger",)  # groups of which several files can be chosen
 
@@ -79,17 +80,33 @@ class Composer:
 
     def with_source(self, error: ConfigError, arguments: list[str]) -> ConfigError:
         """`error`, saying where the value is from if not the command line but a preset set it."""
-        overrides = [*self._search_path, *arguments]
-        composed = compose(CONFIG_NAME, overrides, return_hydra_config=True)
-        others = [each for each in arguments if not each.startswith(("preset=", "~"))]
-        without = self.compose([*others, "~preset"])
-        if _unresolved(composed).get(error.key) == _unresolved(without).get(error.key):
+        values, key = _unresolved(self.compose(arguments)), error.key
+        if key not in values:
             return error
-        preset = composed.hydra.runtime.choices.preset
+        if values[key] == _unresolved(self.compose(self.without(arguments))).get(key):
+            return error
+        preset = self.chosen("preset", arguments)
         source = "the stored run" if preset == STORED else f"the preset {preset}"
         hint = f"{error.hint}; " if error.hint else ""
-        hint += f"{source} sets it: add {error.key}=..."
-        return ConfigError(error.key, error.given, error.allowed, hint)
+        hint += f"{source} sets it: add {key}=..."
+        return ConfigError(key, error.given, error.allowed, hint)
+
+    def without(self, arguments: list[str], *keys: str) -> list[str]:
+        """The arguments but for these keys, deletions and the preset."""
+        taken = {*keys, "preset"}
+        overrides = [each for each in self.parse(arguments) if not each.is_delete()]
+        others = [each.input_line or "" for each in overrides if each.key_or_group not in taken]
+        return [*others, f"preset={NO_PRESET}"]
+
+    def chosen(self, group: str, arguments: list[str]) -> str:
+        """The file of this group that the configuration of these arguments is made of."""
+        overrides = [*self._search_path, *arguments]
+        composed = compose(CONFIG_NAME, overrides, return_hydra_config=True)
+        return composed.hydra.runtime.choices[group]
+
+    def options(self, group: str) -> list[str]:
+        """The files that there are in this group."""
+        return self._loader.get_group_options(group, overrides=self._search_path)
 
     def _is_choice(self, override: Override) -> bool:
         """Whether it chooses a file instead of setting a value."""
@@ -111,11 +128,14 @@ class Composer:
         if not self._is_choice(override) or override.is_delete():
             return
         group, chosen = override.key_or_group, override.value()
-        choices = self._loader.get_group_options(group, overrides=self._search_path)
+        choices = self.options(group)
         for choice in chosen if isinstance(chosen, list) and group in _SEVERAL else [chosen]:
             if choice not in choices:
-                allowed = f"one of {', '.join(choices)}"
-                raise ConfigError(group, choice, allowed, did_you_mean(choice, choices))
+                hints = [did_you_mean(choice, choices)]
+                if group == "preset":
+                    hints.append(f"preset={NO_PRESET} goes without one")
+                hint = " ".join(each for each in hints if each)
+                raise ConfigError(group, choice, f"one of {', '.join(choices)}", hint)
 
 
 @contextmanager

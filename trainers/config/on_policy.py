@@ -45,9 +45,13 @@ class OnPolicyConfig(AlgoConfig):
 
     loss_module: str | None = None
 
-    def learns_from_older(self) -> bool:
+    def check_async(self) -> None:
         """V-trace weights what an older policy did by what the present one would do."""
-        return self.value_estimator == "vtrace"
+        super().check_async()
+        if self.value_estimator != "vtrace":
+            allowed = f"false with algo.value_estimator={self.value_estimator}"
+            hint = "off-policy data needs algo.value_estimator=vtrace"
+            raise ConfigError("collector.async", True, allowed, hint)
 
     def check_actions(self, choices: int | None) -> None:
         """A choice has neither mean nor standard deviation."""

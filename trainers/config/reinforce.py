@@ -40,3 +40,10 @@ class ReinforceConfig(OneUpdateConfig):
             hint = "torchrl's ReinforceLoss cannot be made without a critic"
             allowed = "null or a loss from a plugin with algo.baseline=false"
             raise ConfigError("algo.loss_module", "torchrl", allowed, hint)
+
+    def check_async(self) -> None:
+        """Without a baseline there are no values for V-trace."""
+        if not self.baseline:
+            hint = "off-policy data needs a baseline and algo.value_estimator=vtrace"
+            raise ConfigError("collector.async", True, "false with algo.baseline=false", hint)
+        super().check_async()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trainers.config.composer import STORED, Composer, store
-from trainers.config.errors import ConfigError, show
+from trainers.config.composer import NO_PRESET, STORED, Composer, store
+from trainers.config.errors import ConfigError, cut, show
 from trainers.config.schema import leaves
 from trainers.config.train import TrainConfig
 
@@ -34,7 +34,7 @@ def on_top_of(
     """
     overrides = composer.parse(arguments)
     chosen = {o.key_or_group: o.value() for o in overrides if o.key_or_group in composer.groups}
-    if "preset" in chosen and not again:
+    if chosen.get("preset", NO_PRESET) not in (NO_PRESET, None) and not again:  # None: ~preset
         raise ConfigError("preset", chosen["preset"], "none with resume", "stored values apply")
     values = _taken_over(stored)
     for group, name in (("algo", stored.algo.name), ("env", stored.env.name), ("logger", None)):
@@ -77,10 +77,19 @@ def changes(stored: TrainConfig, config: TrainConfig) -> list[str]:
     free = _FREE if scheduled else _FREE | {"total_frames"}
     refused = [key for key in changed if not {key, key.split(".")[0]} & free]
     if refused and not config.resume_override:
-        given = {key: after.get(key) for key in refused}
-        allowed = "what the run was started with: " + show(
-            {key: before.get(key) for key in refused}
-        )
-        hint = "resume_override=true changes the run all the same"
-        raise ConfigError(", ".join(refused), given, allowed, hint)
+        raise _refusal(refused, before, after)
     return [f"{key}: {show(before.get(key))} -> {show(after.get(key))}" for key in changed]
+
+
+def _refusal(keys: list[str], before: dict[str, Any], after: dict[str, Any]) -> ConfigError:
+    given, was, it = _listed(keys, after), _listed(keys, before), "them"
+    if len(keys) == 1:
+        given, was, it = after.get(keys[0]), show(before.get(keys[0])), "it"
+    allowed, hint = f"{was}, which the run was started with", f"resume_override=true changes {it}"
+    return ConfigError(", ".join(keys), given, allowed, hint)
+
+
+def _listed(keys: list[str], values: dict[str, Any]) -> str:
+    """`values` of these keys, text without quotes: they are around all of it."""
+    each = {key: values.get(key) for key in keys}
+    return cut(" ".join(f"{k}={v if isinstance(v, str) else show(v)}" for k, v in each.items()))

@@ -15,7 +15,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from trainers.config.errors import ConfigError, did_you_mean
+from trainers.config.errors import ConfigError, did_you_mean, nearest
 
 _COMPARE: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "ge": (operator.ge, "at least"),
@@ -85,10 +85,13 @@ class Section:
 
     @classmethod
     def _suggest(cls, unknown: str, data: Mapping[str, Any], known: list[str]) -> str | None:
-        for key in leaves(data):
-            if key.endswith(f".{unknown}"):  # the right name, without its section
-                return f"did you mean {cls.key(key)}?"
-        return did_you_mean(unknown, known, prefix=cls.key(""))
+        nested = [key for key in leaves(data) if "." in key and key.partition(".")[0] in known]
+        by_name = {key.rpartition(".")[2]: key for key in reversed(nested)}
+        if unknown in by_name:  # the right name, without its section
+            return f"did you mean {cls.key(by_name[unknown])}?"
+        by_name |= {name: name for name in known}
+        near = nearest(unknown, by_name)
+        return f"did you mean {cls.key(by_name[near])}?" if near else None
 
     def to_dict(self) -> dict[str, Any]:
         """The section as plain data; `from_dict` is the inverse."""

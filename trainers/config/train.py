@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from trainers.config.algo import AlgoConfig
 from trainers.config.errors import ConfigError
@@ -63,6 +64,10 @@ class TrainConfig(Section):
         if self.stop_at is not None and self.stop_at > self.total_frames:
             raise ConfigError("stop_at", self.stop_at, f"at most total_frames={self.total_frames}")
         self.algo.check_envs(self.env.num_envs)
-        if self.collector.async_ and not self.algo.learns_from_older():
-            allowed = f"false: {self.algo.name} learns from what its present policy did, no other"
-            raise ConfigError("collector.async", True, allowed)
+        if self.collector.async_:
+            self.algo.check_async()
+
+    @classmethod
+    def _suggest(cls, unknown: str, data: Mapping[str, Any], known: list[str]) -> str | None:
+        of_algo = AlgoConfig.suggest(unknown, data.get("algo"))
+        return of_algo or super()._suggest(unknown, data, known)

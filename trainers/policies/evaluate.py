@@ -49,12 +49,7 @@ def main(argv: Sequence[str]) -> int:
         print(HELP, end="")
         return FINE
     try:
-        code = _run(from_arguments(EvaluateConfig, list(argv)))
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # whoever reads the table has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed at the end
-        return FAILED
+        return _run(from_arguments(EvaluateConfig, list(argv)))
     except ConfigError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return WRONG_INPUT

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
-from torchrl.objectives import SACLoss, ValueEstimators
+from torchrl.objectives import SACLoss
 from torchrl.objectives.utils import _cache_values
 
 from trainers.arrays import DISTANCES, Array, as_array, as_factor, as_tensor, library_for
 from trainers.config import SACConfig
-from trainers.losses.forward import discounts, plain_forward, share_of_rows
+from trainers.losses.forward import TD0Only, discounts, plain_forward, share_of_rows
 from trainers.networks.actors import TanhNormalActor
 from trainers.networks.critics import StateActionValue
 from trainers.networks.squashed import Drawn, SquashedGaussian
@@ -25,7 +25,7 @@ from trainers.tensordicts import tensordict_of
 
 
 @plain_forward
-class FastSACLoss(SACLoss):
+class FastSACLoss(TD0Only, SACLoss):
     """TorchRL's ``SACLoss`` for the shipped networks: the same keywords, state, values, gradients.
 
     Forward and backward pass are written out, and their results go into memory that is kept.
@@ -136,17 +136,6 @@ class FastSACLoss(SACLoss):
         if low is not None or high is not None:
             log_alpha.data.clamp_(low, high)
         return as_array(log_alpha)
-
-    def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> Any:
-        """TorchRL's TD(0), the only one that this loss knows.
-
-        Raises:
-            NotImplementedError: another one is asked for.
-        """
-        if value_type not in (None, ValueEstimators.TD0):
-            name = type(self).__name__
-            raise NotImplementedError(f"{name} knows TD0 only, got {value_type}: use TorchRL's")
-        return super().make_value_estimator(ValueEstimators.TD0, **hyperparams)
 
     @property
     @_cache_values  # until the parameters are moved to another device

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
-from torchrl.objectives import DDPGLoss, TD3Loss, ValueEstimators
+from torchrl.objectives import DDPGLoss, TD3Loss
 from torchrl.objectives.utils import _cache_values
 
 from trainers.arrays import DISTANCES, Array, as_array, as_factor, as_tensor, library_for
-from trainers.losses.forward import discounts, share_of_rows
+from trainers.losses.forward import TD0Only, discounts, share_of_rows
 from trainers.networks.actors import TanhActor
 from trainers.networks.critics import StateActionValue
 from trainers.networks.squashed import SquashedMean
@@ -42,7 +42,7 @@ class _Layers(NamedTuple):
     target_critics: list[Tensor]
 
 
-class _Lean:
+class _Lean(TD0Only):
     """What both losses have in common: forward and backward pass, written out.
 
     Results go into memory that is kept; see :class:`~trainers.losses.fast_sac.FastSACLoss`.
@@ -102,17 +102,6 @@ class _Lean:
             loss = as_tensor(-(values * share).sum())
         about = {"state_action_value_actor": as_tensor(values).squeeze(-1).clone()}
         return passes.result(loss, -share), about
-
-    def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> Any:
-        """TorchRL's TD(0), the only one that this loss knows.
-
-        Raises:
-            NotImplementedError: another one is asked for.
-        """
-        if value_type not in (None, ValueEstimators.TD0):
-            name = type(self).__name__
-            raise NotImplementedError(f"{name} knows TD0 only, got {value_type}: use TorchRL's own")
-        return super().make_value_estimator(ValueEstimators.TD0, **hyperparams)  # type: ignore[misc]  # TorchRL's
 
     def _smoothed(self, action: Array, passes: _CriticsPass) -> Array:
         """What the target policy is taken to do."""

@@ -6,7 +6,7 @@ import inspect
 from typing import Any, TypeVar
 
 from torch import Tensor
-from torchrl.objectives import LossModule
+from torchrl.objectives import LossModule, ValueEstimators
 
 from trainers.arrays import Array, as_array
 
@@ -21,6 +21,21 @@ def plain_forward(loss_class: LossClass) -> LossClass:
     """
     loss_class.forward = inspect.unwrap(loss_class.forward)
     return loss_class
+
+
+class TD0Only:
+    """For a loss of TorchRL's, before it among the bases, that looks one step ahead."""
+
+    def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> Any:
+        """TorchRL's TD(0), the only one that this loss knows.
+
+        Raises:
+            NotImplementedError: another one is asked for.
+        """
+        if value_type not in (None, ValueEstimators.TD0):
+            name = type(self).__name__
+            raise NotImplementedError(f"{name} knows TD0 only, got {value_type}: use TorchRL's own")
+        return super().make_value_estimator(ValueEstimators.TD0, **hyperparams)  # type: ignore[misc]  # TorchRL's
 
 
 def shares(loss: Any, weights: Tensor | None, rows: int) -> Array:

@@ -12,6 +12,7 @@ from support.doubles import make_trainer
 
 from trainers.saving import restoring
 from trainers.saving.restoring import (
+    Continuity,
     Restored,
     changed,
     report,
@@ -28,6 +29,15 @@ def test_what_says_nothing_is_exact_but_for_a_collector() -> None:
     assert not resumed_exactly(silent)
     assert not resumed_exactly(told)
     assert resumed_exactly(SimpleNamespace(restored=("exact", "")))
+
+
+def test_what_was_loaded_is_of_other_episodes_for_one_rollout_only() -> None:
+    begun_anew, goes_on = SimpleNamespace(), SimpleNamespace(restored=("exact", ""))
+    continuity = Continuity()
+    assert not continuity.is_broken(begun_anew)
+    for collector, broken in ((begun_anew, True), (goes_on, False)):
+        continuity.resumed()
+        assert [continuity.is_broken(collector) for _ in range(2)] == [broken, False]
 
 
 def test_the_surroundings_are_what_numbers_depend_on() -> None:

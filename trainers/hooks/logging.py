@@ -14,7 +14,7 @@ from torch import Tensor
 from trainers.arrays import as_array, as_tensor, on_host
 from trainers.loggers import Logger, ResumableLogger, StartedLogger
 from trainers.metrics import STATISTICS
-from trainers.saving.restoring import How, restored, resumed_exactly
+from trainers.saving.restoring import Continuity, How, restored
 from trainers.timetable import every
 from trainers.trainer import Trainer
 
@@ -119,7 +119,7 @@ class LogEpisodes:
         self._returns = np.zeros(0)
         self._lengths = np.zeros(0, dtype=np.int64)
         self._skipped = np.zeros(0, dtype=bool)  # open episodes that a collector cuts short
-        self._resumed = False
+        self._continuity = Continuity()
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         steps = rollout.batch_size[-1]
@@ -133,9 +133,8 @@ class LogEpisodes:
         successes = following.get("success")
         if successes is not None:
             successes = successes.reshape(-1, steps).cpu().numpy()
-        restarted = self._resumed and not resumed_exactly(trainer.collector)
-        self._resumed = False
-        if restarted or len(self._returns) != len(rewards):
+        broken = self._continuity.is_broken(trainer.collector)
+        if broken or len(self._returns) != len(rewards):
             first = trainer.frames == rollout.numel()
             cut = getattr(trainer.collector, "cuts_first", None) if first else None
             self._skipped = np.zeros(len(rewards), dtype=bool) if cut is None else cut.copy()
@@ -175,7 +174,7 @@ class LogEpisodes:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`; of use only if the collector goes on where it was."""
-        self._resumed = True
+        self._continuity.resumed()
         self._returns, self._lengths = (np.asarray(state[k]).copy() for k in ("returns", "lengths"))
         self._skipped = np.asarray(state["skipped"]).astype(bool)
 

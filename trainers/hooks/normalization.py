@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainers.advantages import discounted_sum
 from trainers.networks.normalization import RunningNorm
-from trainers.saving.restoring import resumed_exactly
+from trainers.saving.restoring import Continuity
 from trainers.trainer import Trainer
 
 
@@ -47,13 +47,12 @@ class ScaleReward:
         self.clip = clip
         self.statistics = RunningNorm([])
         self._returns = torch.zeros(0)  # of the open episodes, one of each environment
-        self._resumed = False
+        self._continuity = Continuity()
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> TensorDictBase:
         reward, done = rollout["next", "reward"], rollout["next", "done"]
-        restarted = self._resumed and not resumed_exactly(trainer.collector)
-        self._resumed = False
-        if restarted or self._returns.shape != reward[..., 0, :].shape:
+        broken = self._continuity.is_broken(trainer.collector)
+        if broken or self._returns.shape != reward[..., 0, :].shape:
             self._returns = torch.zeros_like(reward[..., 0, :], dtype=torch.float64)
         self.statistics.to(reward.device).update(self._discounted(reward, done))
         scaled = (reward / self.statistics.std).clamp(-self.clip, self.clip)
@@ -76,6 +75,6 @@ class ScaleReward:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`; open episodes only if the collector goes on with them."""
-        self._resumed = True
+        self._continuity.resumed()
         self.statistics.load_state_dict(state["statistics"])
         self._returns = state["returns"]

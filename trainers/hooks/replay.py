@@ -13,7 +13,7 @@ from torchrl.data import ReplayBuffer, RoundRobinWriter
 
 from trainers.replay.buffer import FastReplayBuffer
 from trainers.replay.pictures import Pictures
-from trainers.saving.restoring import How, resumed_exactly
+from trainers.saving.restoring import Continuity, How
 from trainers.saving.segments import Rows
 from trainers.trainer import Trainer
 
@@ -65,7 +65,7 @@ class Replay:
         self.pictures = pictures
         self.restored: tuple[How, str] = ("exact", "")
         self._num_envs = 0  # until there are frames in the order of time
-        self._resumed = False
+        self._continuity = Continuity()
 
     def extend(self, trainer: Trainer, rollout: TensorDictBase) -> None:
         """Store the frames of ``rollout``, whatever its batch dimensions.
@@ -172,8 +172,8 @@ class Replay:
     def _keep_order(self, trainer: Trainer, num_envs: int) -> None:
         """Stored frames that the coming ones do not follow count as the last of their episodes."""
         same = num_envs == self._num_envs
-        follows = not self._resumed or resumed_exactly(trainer.collector)
-        if len(self.buffer) and not (same and follows):
+        broken = self._continuity.is_broken(trainer.collector)
+        if len(self.buffer) and (broken or not same):
             self._end_episodes(num_envs if same else len(self.buffer))
             if self._num_envs and not same:
                 logger.warning(
@@ -181,7 +181,7 @@ class Replay:
                     "returns and slices do not lead from one stored frame to another",
                     *(self._num_envs, num_envs),
                 )
-        self._num_envs, self._resumed = num_envs, False
+        self._num_envs = num_envs
 
     def _end_episodes(self, newest: int) -> None:
         """So many frames, the newest ones, count as the last of their episodes."""
@@ -212,7 +212,7 @@ class Replay:
         Frames that were not kept in the order of time count as the last of their episodes, where
         that order is asked for now.
         """
-        self._resumed = True
+        self._continuity.resumed()
         frames = state["frames"]
         self.buffer.empty()
         self._fill(frames)

@@ -9,7 +9,7 @@ from tensordict import TensorDictBase
 
 from trainers.advantages import discounted_sum
 from trainers.collection.rollouts import rollout_from, rollout_state
-from trainers.saving.restoring import resumed_exactly
+from trainers.saving.restoring import Continuity
 from trainers.trainer import Trainer
 
 
@@ -38,15 +38,14 @@ class WholeEpisodes:
         self.gamma = gamma
         self._open: list[Any] = []  # rollouts: what there is of each environment's episode
         self._skipped: list[bool] = []  # it is cut short
-        self._resumed = False
+        self._continuity = Continuity()
 
     def __call__(self, trainer: Trainer, rollout: TensorDictBase) -> TensorDictBase:
         # Whether an episode was a success may be reported from some later rollout on.
         frames: Any = rollout.exclude(("next", "success"))
         frames = frames.reshape(-1, frames.batch_size[-1])
-        restarted = self._resumed and not resumed_exactly(trainer.collector)
-        self._resumed = False
-        if restarted or len(self._open) != len(frames):
+        broken = self._continuity.is_broken(trainer.collector)
+        if broken or len(self._open) != len(frames):
             first = trainer.frames == rollout.numel()
             cut = getattr(trainer.collector, "cuts_first", None) if first else None
             self._skipped = [False] * len(frames) if cut is None else cut.tolist()
@@ -71,6 +70,6 @@ class WholeEpisodes:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`; of use only if the collector goes on where it was."""
-        self._resumed = True
+        self._continuity.resumed()
         self._open = [rollout_from(each) for each in state["open"]]
         self._skipped = list(state["skipped"])

@@ -65,6 +65,25 @@ def resumed_exactly(collector: Any) -> bool:
     return getattr(collector, "restored", ("fresh", ""))[0] == "exact"
 
 
+class Continuity:
+    """Tells a hook that keeps something of open episodes whether they still go on."""
+
+    def __init__(self) -> None:
+        self._resumed = False
+
+    def resumed(self) -> None:
+        """What the hook keeps has been loaded."""
+        self._resumed = True
+
+    def is_broken(self, collector: Any) -> bool:
+        """Whether what was loaded is of episodes that the collector has not brought back.
+
+        Asked once for each rollout: from the second one on it is the hook's own again.
+        """
+        resumed, self._resumed = self._resumed, False
+        return resumed and not resumed_exactly(collector)
+
+
 def surroundings(device: torch.device) -> dict[str, str]:
     """All that has to stay the same for the same numbers to come out."""
     return {

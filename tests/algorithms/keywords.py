@@ -23,7 +23,7 @@ def keywords_of(loss_class: type) -> set[str]:
 
 def key_of(name: str, keyword: str) -> str | None:
     """By which key an algorithm is told it."""
-    return next((key for key in (keyword, ALIASES.get(keyword, "")) if has(name, key)), None)
+    return next((key for key in (keyword, *ALIASES.get(keyword, ())) if has(name, key)), None)
 
 
 def configured(name: str, loss_class: type) -> set[str]:

@@ -195,7 +195,7 @@ def test_the_optimizer_and_its_rates(make: Any, name: str, kind: type) -> None:
 
 
 def test_older_steps_need_v_trace() -> None:
-    with pytest.raises(ConfigError, match="present policy") as caught:
+    with pytest.raises(ConfigError, match="off-policy data needs") as caught:
         tiny_a2c(FOUR, **ASYNC)
     assert caught.value.key == "collector.async"
 

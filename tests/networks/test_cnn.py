@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +44,13 @@ def test_any_batch(batch: tuple[int, ...]) -> None:
     assert values.shape == (*batch, 5)
     flat = net(pictures.reshape(-1, *SHAPE))
     torch.testing.assert_close(values.reshape(-1, 5), flat)
+
+
+def test_it_can_be_mapped_over() -> None:
+    """As value estimators of TorchRL's do."""
+    net, pictures = NatureCNN(SHAPE), stacks(2, 3)
+    mapped: Any = torch.vmap(net)(pictures)
+    torch.testing.assert_close(mapped, net(pictures))
 
 
 def test_vectors_get_what_they_always_got() -> None:

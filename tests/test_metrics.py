@@ -67,6 +67,13 @@ def test_the_latest_value_is_a_number_whatever_it_came_as(value: Any) -> None:
     assert json.dumps(metrics.flush()) == '{"x": 2.5}'
 
 
+def test_the_latest_value_is_what_it_was_when_it_was_set() -> None:
+    metrics, value = Metrics(), torch.ones(())
+    metrics.set("x", value)
+    value.fill_(2.0)
+    assert metrics.flush() == {"x": 1.0}
+
+
 @pytest.mark.parametrize("statistics", [("mean",), STATISTICS])
 def test_of_no_values_there_is_nothing_to_tell(statistics: tuple[str, ...]) -> None:
     metrics = Metrics()

@@ -141,7 +141,9 @@ class Metrics:
 
     def set(self, name: str, value: Tensor | float) -> None:
         """The latest value wins: learning rates, evaluation results."""
-        self._latest[name] = value if isinstance(value, Tensor) else float(value)
+        # A copy: it may still be changed, and asking for its number may have to wait.
+        tensor = isinstance(value, Tensor)
+        self._latest[name] = value.detach().clone() if tensor else float(value)
 
     def flush(self) -> dict[str, float]:
         """The entries of a line; the windows start anew."""

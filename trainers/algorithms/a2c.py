@@ -64,7 +64,7 @@ def make_optimizer(loss: nn.Module, config: A2CConfig) -> Optimizer:
     """With a learning rate each for actor and critic."""
     if config.optimizer == "rmsprop":
         groups = parameter_groups(loss, learning_rates(config))
-        return RMSprop(groups, alpha=0.99, eps=1e-5)  # of Mnih et al. 2016, as in OpenAI Baselines
+        return RMSprop(groups, alpha=0.99, eps=1e-5)  # OpenAI Baselines'
     # A functional loss holds on to the parameters' memory, and so may a user's.
     known = type(loss) in (A2CLoss, FastA2CLoss)
     return actor_critic_adam(loss, config, flat=known and not config.functional)

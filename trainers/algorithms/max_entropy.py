@@ -108,5 +108,11 @@ class DelayedPolicyTrainer(OffPolicyTrainer):
         critics, others = optimizer  # type: ignore[misc]  # a pair then
         return [
             Phase(loss_module, critics, part=loss_module.critic_losses, name="critic"),
-            Phase(loss_module, others, config.policy_delay, loss_module.actor_losses, "actor"),
+            Phase(
+                loss_module,
+                others,
+                every=config.policy_delay,
+                part=loss_module.actor_losses,
+                name="actor",
+            ),
         ]

@@ -37,7 +37,7 @@ from trainers.stages import Stage
 from trainers.trainer import Trainer
 from trainers.updates import Epochs
 
-# So small that the first policy hardly depends on the observation (Andrychowicz et al. 2021, 3.2).
+# So small that the first policy hardly depends on the observation (Andrychowicz et al. 2021).
 _POLICY_GAIN = 0.01
 
 

@@ -230,8 +230,8 @@ class Trainer:
             self.stop(f"the collector ended after {self.frames} frames")
             self._checkpoint()
             return False
-        check_shapes(rollout)
-        if not hasattr(self.collector, "checks_finite"):
+        if not hasattr(self.collector, "checks_rollouts"):
+            check_shapes(rollout)
             check_values(rollout, self.frames)
         self._check_finite()  # acting has waited for the device anyway
         self.iteration_start = self.frames

@@ -62,7 +62,7 @@ class GymCollector:
         ConfigError: ``frames_per_batch`` is not a multiple of the number of environments.
     """
 
-    checks_finite = True
+    checks_rollouts = True  # the trainer need not
 
     def __init__(
         self,
@@ -105,14 +105,15 @@ class GymCollector:
             rollout = _Rollout(self.envs.num_envs, self.steps_per_rollout)
             in_numpy = self._acts_in_numpy
             noise = self.policy.noise(*rollout.shape[::-1]) if in_numpy else None
+            limits = self._first_limits if (self._episodes <= 1).any() else None
             for step in range(self.steps_per_rollout):
                 if self._written is None:
                     self._begin_step(noise=None if noise is None else noise[step])
-                self._end_step(rollout, step)
+                self._end_step(rollout, step, limits)
             if self.overlap:
                 self._begin_step()
             if self._reports_success:  # the first report may come later
-                rollout.array(("next", "success"), bool, (1,))
+                rollout.array(("next", "success"), bool, ())
             data = rollout.tensordict()
             if in_numpy:
                 self.policy.describe(data)
@@ -142,36 +143,35 @@ class GymCollector:
         outcome, self._outcome = self._outcome, None
         return outcome
 
-    def _end_step(self, rollout: _Rollout, step: int) -> None:
+    def _end_step(self, rollout: _Rollout, step: int, first_limits: Array | None) -> None:
         observation, written = self._observation, self._written
         assert observation is not None
         assert written is not None
         following, reward, terminated, truncated = self._outcome_of_step()
-        with np.errstate(all="ignore"):
+        with np.errstate(over="ignore"):  # what is too large is not finite, and so refused
             reward = reward.astype(np.float32)
-            self._check_finite(observation=following, reward=reward)
+        self._check_finite("observation", following)
+        self._check_finite("reward", reward)
         self._written = None
         self.frames += self.envs.num_envs
         self._steps += 1
-        if self._first_limits is not None:
-            truncated = truncated | (self._episodes == 1) & (self._steps >= self._first_limits)
+        if first_limits is not None:
+            truncated = truncated | (self._episodes == 1) & (self._steps >= first_limits)
         over = terminated | truncated  # is reset below
         if self.envs.is_game:
-            rollout.put(step, reward[:, None], "next", "game_score")
-            rollout.put(step, over[:, None], "next", "game_over")
+            rollout.put(step, ("next", "game_score"), reward)
+            rollout.put(step, ("next", "game_over"), over)
             reward, terminated = self.envs.lesson(reward, terminated)
-        done = terminated | truncated
-        rollout.put(step, observation, "observation")
+        rollout.put(step, ("observation",), observation)
         for key, value in written.items():
-            rollout.put(step, value, key)
-        rollout.put(step, following, "next", "observation")
-        rollout.put(step, reward[:, None], "next", "reward")
-        rollout.put(step, done[:, None], "next", "done")
-        rollout.put(step, terminated[:, None], "next", "terminated")
-        rollout.put(step, truncated[:, None], "next", "truncated")
+            rollout.put(step, (key,), value)
+        rollout.put(step, ("next", "observation"), following)
+        rollout.put(step, ("next", "reward"), reward)
+        rollout.put(step, ("next", "terminated"), terminated)
+        rollout.put(step, ("next", "truncated"), truncated)
         if self.envs.success is not None:
             self._reports_success = True
-            rollout.put(step, self.envs.success[:, None], "next", "success")
+            rollout.put(step, ("next", "success"), self.envs.success)
         self._observation = self._reset(over) if over.any() else following
 
     def _act(self, observation: Array) -> dict[str, Array]:
@@ -194,22 +194,20 @@ class GymCollector:
         if hasattr(self.policy, "begin_episodes"):
             self.policy.begin_episodes(mask)
         observation = self.envs.reset(seeds, mask)
-        with np.errstate(all="ignore"):
-            self._check_finite(observation=observation)
+        self._check_finite("observation", observation)
         return observation
 
-    def _check_finite(self, **values: Array) -> None:
-        for what, each in values.items():
-            # The sum is quick, and not finite if a value is not; it may also overflow.
-            if each.dtype == np.uint8 or math.isfinite(np.add.reduce(each, None)):
-                continue
-            if not np.isfinite(each).all():
-                env, *entry = np.argwhere(~np.isfinite(each))[0].tolist()
-                raise NonFiniteError(
-                    f"{what}{entry or ''} of environment {env} is {each[env, *entry]} "
-                    f"at frame {self.frames + self.envs.num_envs}: the frame was not stored",
-                    self._evidence(env, what, each),
-                )
+    def _check_finite(self, what: str, values: Array) -> None:
+        # The sum of squares is quick, and not finite if a value is not; it may also overflow.
+        if values.dtype == np.uint8 or math.isfinite(np.vdot(values, values)):
+            return
+        if not np.isfinite(values).all():
+            env, *entry = np.argwhere(~np.isfinite(values))[0].tolist()
+            raise NonFiniteError(
+                f"{what}{entry or ''} of environment {env} is {values[env, *entry]} "
+                f"at frame {self.frames + self.envs.num_envs}: the frame was not stored",
+                self._evidence(env, what, values),
+            )
 
     def _evidence(self, env: int, what: str, values: Array) -> dict[str, Any]:
         """With the seed and the actions of the episode it can be seen again."""
@@ -316,21 +314,31 @@ class _Rollout:
             self._arrays[key] = np.zeros((*self.shape, *shape), dtype)
         return self._arrays[key]
 
-    def put(self, step: int, value: Array, *key: str) -> None:
+    def put(self, step: int, key: tuple[str, ...], value: Array) -> None:
         """``value`` ``[num_envs, ...]`` of one step."""
-        self.array(key, value.dtype, value.shape[1:])[:, step] = value
+        array = self._arrays.get(key)
+        if array is None:
+            array = self.array(key, value.dtype, value.shape[1:])
+        array[:, step] = value
 
     def tensordict(self) -> TensorDict:
-        """All of them, in their own memory."""
-        tensors = {key: torch.from_numpy(array) for key, array in self._arrays.items()}
-        following = {key[1]: value for key, value in tensors.items() if key[0] == "next"}
-        current = {key[0]: value for key, value in tensors.items() if key[0] != "next"}
-        return tensordict_of({**current, "next": following}, self.shape)
+        """All of them, in their own memory; of what follows on a step, numbers are ``[..., 1]``."""
+        arrays = self._arrays
+        arrays["next", "done"] = arrays["next", "terminated"] | arrays["next", "truncated"]
+        entries: dict[str, Any] = {}
+        for key, array in arrays.items():
+            if len(key) == 1:
+                entries[key[0]] = torch.from_numpy(array)
+            else:
+                number = array.ndim == 2
+                following = entries.setdefault("next", {})
+                following[key[1]] = torch.from_numpy(array[..., None] if number else array)
+        return tensordict_of(entries, self.shape)
 
 
 def _first_limits(envs: Envs) -> Array | None:
     """Steps after which each environment's first episode is cut."""
-    if envs.max_episode_steps is None:
+    if envs.max_episode_steps is None or envs.num_envs == 1:
         return None
     share = np.arange(1, envs.num_envs + 1) / envs.num_envs
     return np.ceil(share * envs.max_episode_steps).astype(np.int64)

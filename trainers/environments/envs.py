@@ -86,6 +86,7 @@ class Envs:
         self.rescales = rescaled and not unit
         self.clips = config.clip_actions and box is not None
         self.action_spec = _action_spec(space, rescaled)
+        self._actions_shape = (self.num_envs, *(space.shape or ()))
         self.success: np.ndarray | None = None
         self._stepped: Callable[[], Any] | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -169,7 +170,7 @@ class Envs:
     def _prepared(self, action: np.ndarray) -> np.ndarray:
         """``[num_envs, n]`` of the policy as the environments want them."""
         space = self.action_space
-        action = action.reshape(self.num_envs, *space.shape)
+        action = action.reshape(self._actions_shape)
         if self.rescales:
             # This way the largest of bounds do not overflow.
             action = 0.5 * (1.0 - action) * space.low + 0.5 * (1.0 + action) * space.high

@@ -115,11 +115,11 @@ class FastDQNLoss(LeanDQNLoss):
         if self.double_dqn:
             outputs = nets.network.forward(np.concatenate([observation, next_observation]))
             best = head.forward(outputs[-1][number:]).argmax(-1)
-            next_value = next_values[rows, best]
             outputs = [output[:number] for output in outputs]
         else:
             outputs = nets.network.forward(observation)
-            next_value = next_values.max(-1)
+            best = next_values.argmax(-1)  # and to look there: a third of the time of max()
+        next_value = next_values[rows, best]
         value = head.forward(outputs[-1])[taken]
 
         reward, terminated = (following[k].numpy()[:, 0] for k in (keys.reward, keys.terminated))

@@ -38,6 +38,7 @@ class NumpyQNets:
                 mine.data = loss.target_value_network_params.get(key).data  # the same memory
             self.target = NumpyMLP(target)
         self._into: Gradients | None = None
+        self._places: list[Array] = []  # of it, for every parameter
 
     @staticmethod
     def fit(network: Any) -> bool:
@@ -62,8 +63,7 @@ class NumpyQNets:
         def differentiate(weights: Sequence[Weight]) -> list[Tensor]:
             with np.errstate(all="ignore"):  # what is not finite shows in the loss
                 d_outputs = self.head.backward(gradient(float(weights[0])))
-                places = [as_array(place) for place in into.of(self.network.parameters)]
-                self.network.backward(outputs, d_outputs, places)
+                self.network.backward(outputs, d_outputs, self._places)
             return into.memory
 
         (value,) = with_known_gradients((as_tensor(loss),), differentiate, into.leaves)
@@ -74,4 +74,5 @@ class NumpyQNets:
         parameters = self.network.parameters
         if self._into is None or not self._into.fit(parameters):
             self._into = Gradients(parameters)
+            self._places = [as_array(place) for place in self._into.of(parameters)]
         return self._into

@@ -9,7 +9,6 @@ from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 from torchrl.data.replay_buffers.samplers import Sampler
 
-from trainers.arrays import as_array
 from trainers.replay.rows import RowStorage
 from trainers.tensordicts import leaves_of
 
@@ -57,8 +56,8 @@ class FastReplayBuffer(ReplayBuffer):
             return
         entries = dict(leaves_of(rollout))
         for key, place in storage.places.items():
-            values = as_array(entries[key].cpu()) if self.on_host else entries[key]
-            place[begin:end] = values.reshape(number, *place.shape[1:])
+            values, slots = entries[key], place[begin:end]
+            slots[:] = (values.numpy(force=True) if self.on_host else values).reshape(slots.shape)
         writer._cursor = end % storage.max_size
         writer._write_count += number
         storage._len = min(len(storage) + number, storage.max_size)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import LazyTensorStorage
 
-from trainers.arrays import Array, as_array
+from trainers.arrays import Array, as_array, on_host
 from trainers.tensordicts import Key, leaves_of, tensordict_of
 
 Empty = Callable[..., Tensor]
@@ -70,17 +72,17 @@ class RowStorage(LazyTensorStorage):
     def take(self, index: Tensor) -> TensorDict:
         """Copies of the frames at ``index`` ``[B]``, which counts from the first slot."""
         rows = self._rows
-        return self._layout.entries(rows.index_select(0, index.to(rows.device)))
+        return self._layout.entries_of_batch(rows.index_select(0, index.to(rows.device)))
 
 
-class _Group(NamedTuple):
-    """Entries of one kind, side by side in the bytes ``[begin, end)`` of every row."""
+class _Place(NamedTuple):
+    """Where in every row an entry is: in the bytes ``[begin, end)``."""
 
+    key: Key
     dtype: torch.dtype
+    shape: torch.Size
     begin: int
     end: int
-    sizes: list[int]
-    entries: list[tuple[Key, torch.Size]]
 
 
 class _Layout:
@@ -94,30 +96,51 @@ class _Layout:
     """
 
     def __init__(self, frame: TensorDictBase) -> None:
-        leaves = list(leaves_of(frame))
         # The widest first: so everything lies at a multiple of its own width.
-        kinds = dict.fromkeys(leaf.dtype for _, leaf in leaves)
-        by_width = sorted(kinds, key=lambda kind: kind.itemsize, reverse=True)
-        self._groups: list[_Group] = []
+        leaves = sorted(leaves_of(frame), key=lambda leaf: -leaf[1].itemsize)
+        self._places: list[_Place] = []
+        self._names = [str(key) for key, _ in leaves]
         end = 0
-        for dtype in by_width:
-            entries = [(key, leaf.shape) for key, leaf in leaves if leaf.dtype == dtype]
-            sizes = [shape.numel() for _, shape in entries]
-            begin, end = end, end + dtype.itemsize * sum(sizes)
-            self._groups.append(_Group(dtype, begin, end, sizes, entries))
-        widest = max((dtype.itemsize for dtype in by_width), default=1)
+        for key, leaf in leaves:
+            begin, end = end, end + leaf.numel() * leaf.itemsize
+            self._places.append(_Place(key, leaf.dtype, leaf.shape, begin, end))
+        widest = max((leaf.itemsize for _, leaf in leaves), default=1)
         self.width = widest * math.ceil(end / widest)
 
     def entries(self, rows: Tensor) -> TensorDict:
-        """Those of ``rows`` ``[B, width]``, nothing copied."""
+        """Those of ``rows`` ``[B, width]``, nothing copied: views of one tensor."""
+        columns = (
+            rows[:, place.begin : place.end].view(place.dtype).view(len(rows), *place.shape)
+            for place in self._places
+        )
+        return self._nested(columns, rows)
+
+    def entries_of_batch(self, rows: Tensor) -> TensorDict:
+        """:meth:`entries`, on the host by numpy, in half the time: of no tensor that is seen."""
+        if not on_host(rows):
+            return self.entries(rows)
+        records = rows.numpy().view(self._record)[:, 0]
+        return self._nested((torch.from_numpy(records[name]) for name in self._names), rows)
+
+    @cached_property
+    def _record(self) -> np.dtype:
+        """A row as numpy sees it."""
+        types = [torch.empty(0, dtype=place.dtype).numpy().dtype for place in self._places]
+        fields: Any = {
+            "names": self._names,
+            "formats": [(t, place.shape) for t, place in zip(types, self._places, strict=True)],
+            "offsets": [place.begin for place in self._places],
+            "itemsize": self.width,
+        }
+        return np.dtype(fields)
+
+    def _nested(self, values: Iterable[Tensor], rows: Tensor) -> TensorDict:
         entries: dict[str, Any] = {}
-        for dtype, begin, end, sizes, group in self._groups:
-            columns = rows[:, begin:end].view(dtype).split_with_sizes(sizes, 1)
-            for (key, shape), column in zip(group, columns, strict=True):
-                part = entries
-                for name in key[:-1]:
-                    part = part.setdefault(name, {})
-                part[key[-1]] = column if len(shape) == 1 else column.view(len(rows), *shape)
+        for place, value in zip(self._places, values, strict=True):
+            part = entries
+            for name in place.key[:-1]:
+                part = part.setdefault(name, {})
+            part[place.key[-1]] = value
         return tensordict_of(entries, rows.shape[:1], rows.device)
 
 

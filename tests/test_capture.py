@@ -37,6 +37,7 @@ from trainers.hooks import Replay, TargetUpdate, gradients
 from trainers.losses import numpy_q
 from trainers.networks.acting import NumpyPolicy
 from trainers.phases import Phase
+from trainers.replay import rows
 from trainers.replay.buffer import FastReplayBuffer
 from trainers.stages import Stage
 from trainers.trainer import Trainer
@@ -145,7 +146,7 @@ class Again:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
     """Everything takes the way it takes on a GPU; returns the graphs that are made."""
     monkeypatch.setattr(Phase, "can_skip", True)
-    for module in (arrays, gradients, numpy_q, phases):
+    for module in (arrays, gradients, numpy_q, phases, rows):
         monkeypatch.setattr(module, "on_host", lambda tensor: False)
     Again.made = []
     with_cuda = CapturedUpdates.__init__

@@ -23,7 +23,7 @@ from benchmarks.learning import Job, Planned, picked, read_list
 from benchmarks.machine import ROOT
 from benchmarks.training import train
 from trainers.config import ConfigError
-from trainers.reporting.cli import check_writable
+from trainers.config.writable import check_writable
 
 FINISHED, FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 

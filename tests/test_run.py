@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from support.algorithms import tiny_sac
 
 from trainers import build
+from trainers.config import ConfigError
 from trainers.run import run
 
 
@@ -37,3 +41,19 @@ def test_threads(
     with pytest.raises(ToBeBuilt):
         run(tiny_sac(threads=given), tmp_path / "run", None)
     assert asked == [expected]
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run to go on with is there already, perhaps on a disk that can only be read."""
+
+    def refuse(**where: Any) -> None:
+        assert where == {"dir": tmp_path}
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ConfigError, match=r"run_dir: .*can be written to.*Read-only file system"):
+        run(tiny_sac(), tmp_path, tmp_path)
+    assert list(tmp_path.iterdir()) == []

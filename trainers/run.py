@@ -17,6 +17,7 @@ from trainers.config import ConfigError, TrainConfig, load_config, save_config
 from trainers.config.env_id import check_env_id
 from trainers.config.resume import changes
 from trainers.config.run_dir import CONFIG_FILE
+from trainers.config.writable import check_writable
 from trainers.errors import NonFiniteError, innermost_reason
 from trainers.plugins import load_plugins
 from trainers.run_log import logging_to
@@ -57,8 +58,8 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     if resume_from == run_dir and (end := _finished(config, run_dir)) is not None:
         print(f"{run_dir} is finished: {end}", file=sys.stderr)
         return FINISHED
+    check_writable("run_dir", run_dir)
     built = build(config)
-    run_dir.mkdir(parents=True, exist_ok=True)
     with logging_to(run_dir / "train.log"):
         try:
             checkpoint = observe(built, config, run_dir)

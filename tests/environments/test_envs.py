@@ -471,3 +471,22 @@ def test_a_wrapper_with_a_state_of_its_own_is_replayed(wrapper: Any) -> None:
     plain = EpisodeRecorder(gym.make("tests/Drift-v0"), index=0)
     plain.reset(seed=3)
     assert "state" in plain.episode()
+
+
+@pytest.mark.parametrize("reward", [np.array([1.0]), None, "much"])
+def test_a_reward_that_is_no_number_is_named(reward: Any) -> None:
+    """Gymnasium looks at it in the first step only, and then just warns."""
+
+    class Rewarding(gym.Env):
+        observation_space, action_space = ONE, ONE
+
+        def reset(self, **given: Any) -> Any:
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            return np.zeros(1, np.float32), reward, False, False, {}
+
+    env = EpisodeRecorder(Rewarding(), 0)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"a reward that is a number .*Rewarding.*, got "):
+        env.step(np.zeros(1, np.float32))

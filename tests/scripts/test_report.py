@@ -164,7 +164,8 @@ def test_a_directory_that_cannot_be_written_to(
     make_run(tmp_path / "run")
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     assert cli.main(["run"]) == 2
-    expected = 'out: got "run", expected a directory that can be written to; Permission denied'
+    expected = 'out: got "run", expected a directory that can be written to; '
+    expected += "Permission denied: out=DIR goes elsewhere"
     assert capsys.readouterr().err == f"report.py: {expected}\n"
 
 

@@ -41,5 +41,5 @@ def _check_mujoco_gl() -> None:
     try:
         importlib.import_module("mujoco")
     except Exception as error:  # whatever an OpenGL that is not there leads to
-        hint = f"{type(error).__name__}: {error}"
+        hint = f"is its library installed? {type(error).__name__}: {error}"
         raise ConfigError("MUJOCO_GL", given, "a renderer that is there", hint) from error

@@ -177,7 +177,13 @@ class EpisodeRecorder(gym.Wrapper):
                 self._actions = None
         result = self._checked(self.env.step(action))
         before = self._outcomes[1]
-        self._outcomes = before, zlib.crc32(_OUTCOME.pack(*result[1:4]), before)
+        try:
+            outcome = _OUTCOME.pack(*result[1:4])
+        except struct.error as error:
+            raise ValueError(
+                f"a reward that is a number has to come from {self.env}, got {result[1]!r}"
+            ) from error
+        self._outcomes = before, zlib.crc32(outcome, before)
         return result
 
     def _checked(self, result: Any) -> Any:

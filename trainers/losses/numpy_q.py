@@ -59,11 +59,12 @@ class NumpyQNets:
         if not torch.is_grad_enabled():
             return as_tensor(loss)
         into = self._gradients()
+        places = self._places
 
         def differentiate(weights: Sequence[Weight]) -> list[Tensor]:
             with np.errstate(all="ignore"):  # what is not finite shows in the loss
                 d_outputs = self.head.backward(gradient(float(weights[0])))
-                self.network.backward(outputs, d_outputs, self._places)
+                self.network.backward(outputs, d_outputs, places)
             return into.memory
 
         (value,) = with_known_gradients((as_tensor(loss),), differentiate, into.leaves)

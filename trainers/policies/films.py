@@ -220,7 +220,7 @@ def _opengl() -> str:
         reasons.append(f"{name} ({failure})")
     raise RenderingError(
         f"MuJoCo cannot render here by {' nor by '.join(reasons)}; "
-        "Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri"
+        "Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri, or libosmesa6"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from trainers.config import ConfigError
 from trainers.config.errors import did_you_mean
+from trainers.config.writable import check_writable
 from trainers.disk import WriteError, write_whole
 from trainers.reporting.groups import LeftOut
 from trainers.reporting.runs import NothingToReport, Run, find, read
@@ -133,15 +133,4 @@ def _check_writable(places: Places) -> None:
     if places.page.is_dir():
         raise ConfigError("out", str(places.page), "a file", "there is a directory")
     for directory in (places.page.parent, places.pictures):
-        check_writable("out", directory)
-
-
-def check_writable(key: str, directory: Path) -> None:
-    """Raise a `ConfigError`, which names `key`, unless files can be written there; makes it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        allowed = "a directory that can be written to"
-        raise ConfigError(key, str(directory), allowed, error.strerror) from error
+        check_writable("out", directory, "out=DIR goes elsewhere")

@@ -116,7 +116,7 @@ class _Layout:
         return self._nested(columns, rows)
 
     def entries_of_batch(self, rows: Tensor) -> TensorDict:
-        """:meth:`entries`, on the host by numpy, in half the time: of no tensor that is seen."""
+        """:meth:`entries`, on the host by numpy, which takes less time to make them."""
         if not on_host(rows):
             return self.entries(rows)
         records = rows.numpy().view(self._record)[:, 0]

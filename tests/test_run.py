@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,24 @@ def test_threads(
     with pytest.raises(ToBeBuilt):
         run(tiny_sac(threads=given), tmp_path / "run", None)
     assert asked == [expected]
+
+
+def test_denormal_numbers_are_zero_in_all_threads() -> None:
+    """In a process of its own: threads that are there already would not know of it."""
+    multiply = (
+        "import torch; from support.algorithms import tiny_sac; from trainers.run import "
+        "set_up_torch; set_up_torch(tiny_sac(threads=2)); "
+        "print(torch.get_num_threads(), int((0.1 * torch.full((1 << 20,), 1e-38)).count_nonzero()))"
+    )
+    path = os.pathsep.join(["tests", *filter(None, [os.environ.get("PYTHONPATH")])])
+    said = subprocess.run(
+        [sys.executable, "-c", multiply],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "2 0\n"
 
 
 def test_a_directory_that_cannot_be_written_to_is_refused_at_once(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainers.trainer import Trainer
 
 _FEW = 3  # of a FlatAdam: looked at one by one
+_SHARED = 32_768  # of so many numbers torch has every thread look at some
 Loss = Callable[[TensorDictBase], TensorDictBase]
 
 
@@ -217,10 +218,17 @@ def total_norm(gradients: Sequence[Tensor]) -> Tensor:
     if len(gradients) > _FEW:
         return torch.nn.utils.get_total_norm(gradients)
     if all(on_host(gradient) and gradient.dtype is torch.float32 for gradient in gradients):
-        flat = [as_array(gradient).reshape(-1) for gradient in gradients]
-        return as_tensor(np.float32(math.sqrt(sum(float(each.dot(each)) for each in flat))))
+        return as_tensor(np.float32(math.sqrt(sum(map(_sum_of_squares, gradients)))))
     norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+
+
+def _sum_of_squares(gradient: Tensor) -> float:
+    """By whichever is faster: each of torch's threads has what it made in its own cache."""
+    if gradient.numel() >= _SHARED:
+        return torch.linalg.vector_norm(gradient).item() ** 2
+    flat = as_array(gradient).reshape(-1)
+    return float(flat.dot(flat))
 
 
 def _check_moments(optimizer: Optimizer, state: dict[str, Any]) -> None:

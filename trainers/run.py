@@ -50,7 +50,7 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     load_plugins(config.plugins)
     check_env_id(config.env)
-    _set_up_torch(config)
+    set_up_torch(config)
     from trainers.build import build
     from trainers.observe import observe
 
@@ -104,9 +104,13 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
         return STOPPED if trainer.interrupted else FINISHED
 
 
-def _set_up_torch(config: TrainConfig) -> None:
+def set_up_torch(config: TrainConfig) -> None:
+    """What this process computes with; to be called before torch has made its threads."""
     import torch
 
+    # Adam's moments of units that are never active fade to denormal numbers, which take a processor
+    # many times as long as others. Threads take this from the one that makes them.
+    torch.set_flush_denormal(True)
     torch.set_float32_matmul_precision(config.matmul_precision)
     # Networks of this size gain nothing from more than four.
     torch.set_num_threads(config.threads or min(4, len(os.sched_getaffinity(0))))

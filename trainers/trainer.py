@@ -271,7 +271,7 @@ class Trainer:
     def learn(self, batch: TensorDictBase, due: Sequence[Phase]) -> TensorDictBase:
         """Step once on every phase that is due; returns the losses of all of them."""
         taken = [self._take(phase, batch) for phase in due]
-        return taken[0] if len(taken) == 1 else TensorDict(_merged(taken))
+        return taken[0] if len(taken) == 1 else tensordict_of(_merged(taken))
 
     def _take(self, phase: Phase, batch: TensorDictBase) -> TensorDictBase:
         self.phase = phase

@@ -14,12 +14,13 @@ from torch import nn
 from torch.distributions import Normal
 
 from trainers.build import build
+from trainers.run import set_up_torch
 
 
 def ours() -> Iterator[object]:
     """The collector and the policy of `algo=ppo`."""
     config = configured(settings, settings.backend)
-    torch.set_num_threads(config.threads)
+    set_up_torch(config)
     return iter(build(config).trainer.collector)
 
 

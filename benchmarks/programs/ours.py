@@ -44,11 +44,11 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from trainers import Stage
 from trainers.build import build
 from trainers.observe import observe
+from trainers.run import set_up_torch
 
 settings = read_settings()
 config = configured(settings)
-torch.set_num_threads(config.threads)
-torch.set_float32_matmul_precision(config.matmul_precision)
+set_up_torch(config)
 built = build(config)
 trainer, policy = built.trainer, built.policy
 

@@ -19,7 +19,7 @@ from trainers.networks.actors import TanhNormalActor
 from trainers.networks.critics import StateActionValue
 from trainers.networks.squashed import Drawn, SquashedGaussian
 from trainers.networks.torch_hooks import hooked
-from trainers.optimization.backprop import Gradients, Perceptrons
+from trainers.optimization.backprop import Gradients, Perceptrons, Scratch
 from trainers.optimization.known_gradients import Differentiate, Weight, with_known_gradients
 from trainers.tensordicts import tensordict_of
 
@@ -183,8 +183,6 @@ class _Passes:
         self._actor_net = Perceptrons([tensor.unsqueeze(0) for tensor in of_actor], activation)
         states = like.new_empty(2, rows, of_actor[0].shape[-1])
         self._noise = like.new_empty(2, rows, len(of_actor[-1]) // 2)
-        self._of_actor = self._actor_net.memory(states.view(1, 2 * rows, -1))
-        self._of_acting = self._of_actor.rows(rows, 2 * rows)
 
         activation = type(critic.net[1]) if len(critic.net) > 1 else nn.ReLU
         self._critics = Perceptrons(of_critics, activation)
@@ -192,10 +190,13 @@ class _Passes:
         inputs = of_critics[0].shape[-1]
         questions = like.new_empty(3, rows, inputs)  # next, taken and new actions
         asked = questions.view(1, 3 * rows, inputs).expand(number, -1, -1)
-        self._of_targets = self._targets.memory(asked[:, :rows])
-        self._of_critics = self._critics.memory(asked[:, rows:])
+        scratch = Scratch()
+        self._of_critics = self._critics.memory(asked[:, rows:], scratch)
         self._of_taken = self._of_critics.rows(0, rows)
         self._of_new = self._of_critics.rows(rows, 2 * rows)
+        self._of_targets = self._targets.memory(asked[:, :rows], scratch, way_back=False)
+        self._of_actor = self._actor_net.memory(states.view(1, 2 * rows, -1), scratch)
+        self._of_acting = self._of_actor.rows(rows, 2 * rows)
 
         self._states, self._questions = as_array(states), as_array(questions)
         self._outputs = as_array(self._of_actor.results[-1].view(2, rows, -1))

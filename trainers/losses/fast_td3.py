@@ -19,7 +19,7 @@ from trainers.networks.actors import TanhActor
 from trainers.networks.critics import StateActionValue
 from trainers.networks.squashed import SquashedMean
 from trainers.networks.torch_hooks import hooked
-from trainers.optimization.backprop import Gradients, Perceptrons
+from trainers.optimization.backprop import Gradients, Perceptrons, Scratch
 from trainers.optimization.known_gradients import Weight, with_known_gradients
 
 Part = tuple[Tensor, dict[str, Tensor]]
@@ -59,6 +59,7 @@ class _Lean(TD0Only):
         # used.
         self._networks_used: tuple[TanhActor, Any] = (actor_network, first.module)
         self._passes: dict[type, Any] = {}
+        self.scratch = Scratch()
 
     def value_loss(self, tensordict: TensorDictBase) -> Part:
         """The critics' loss of a batch ``[B]`` of transitions.
@@ -222,9 +223,10 @@ class _CriticsPass(_Pass):
         like, number = layers.critics[0].detach(), len(self._critics.weights[0])
         states = like.new_empty(1, rows, layers.actor[0].shape[-1])
         questions = like.new_empty(2, rows, like.shape[-1])  # next and taken actions
-        self._of_actor = self._actor.memory(states)
-        self._of_targets = self._targets.memory(questions[:1].expand(number, -1, -1))
-        self._of_critics = self._critics.memory(questions[1:].expand(number, -1, -1))
+        following, taken = (questions[i : i + 1].expand(number, -1, -1) for i in range(2))
+        self._of_critics = self._critics.memory(taken, loss.scratch)
+        self._of_targets = self._targets.memory(following, loss.scratch, way_back=False)
+        self._of_actor = self._actor.memory(states, loss.scratch, way_back=False)
         self._states, self._questions = as_array(states[0]), as_array(questions)
         self._outputs = as_array(self._of_actor.results[-1][0])
         of_critics = (self._of_targets, self._of_critics)
@@ -267,8 +269,8 @@ class _ActorPass(_Pass):
         states = like.new_empty(1, rows, layers.actor[0].shape[-1])
         questions = like.new_empty(1, rows, like.shape[-1])
         self._of_actor, self._of_critic = (
-            self._actor.memory(states),
-            self._critic.memory(questions),
+            self._actor.memory(states, loss.scratch),
+            self._critic.memory(questions, loss.scratch),
         )
         self._states, self._questions = as_array(states[0]), as_array(questions[0])
         self._outputs = as_array(self._of_actor.results[-1][0])

@@ -6,6 +6,7 @@ on a CPU that takes as long as the arithmetic; here results go into memory that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -64,6 +65,7 @@ class Memory:
         activated: what becomes of all but the last of them (the same memory, where the way back
             needs no more).
         gradients: of the results; those of the last are to be written before a backward pass.
+            Empty, if there is no way back.
     """
 
     def __init__(
@@ -86,6 +88,30 @@ class Memory:
         return Memory(self.inputs[:, begin:end], *parts)
 
 
+class Scratch:
+    """Memory that passes write to one after the other, and in which they find nothing again.
+
+    The less memory an update goes through, the more of it is in the processor's cache.
+    """
+
+    def __init__(self) -> None:
+        self._flat: dict[int, Tensor] = {}
+
+    def lend(self, place: int, like: Tensor, shape: Sequence[int]) -> Tensor:
+        """Memory of this shape, the same for all that ask for ``place`` (the largest ones first).
+
+        Args:
+            place: whoever asks for another one gets other memory.
+            like: of the dtype and on the device that are wanted.
+            shape: as of ``torch.empty``.
+        """
+        number, flat = math.prod(shape), self._flat.get(place)
+        kind = (like.dtype, like.device)
+        if flat is None or flat.numel() < number or (flat.dtype, flat.device) != kind:
+            flat = self._flat[place] = like.new_empty(number)
+        return flat[:number].view(*shape)
+
+
 class Perceptrons:
     """Networks of equal linear layers with one kind of activation between them, passed together.
 
@@ -102,19 +128,26 @@ class Perceptrons:
         self._biases = [bias.unsqueeze(1) for bias in tensors[1::2]]
         self._activation = _ACTIVATIONS[activation]
 
-    def memory(self, inputs: Tensor) -> Memory:
-        """For passes that begin at ``inputs`` ``[networks, rows, inputs]``."""
-        rows = inputs.shape[1]
+    def memory(self, inputs: Tensor, scratch: Scratch, way_back: bool = True) -> Memory:
+        """For passes that begin at ``inputs`` ``[networks, rows, inputs]``.
 
-        def like(biases: list[Tensor]) -> list[Tensor]:
-            return [inputs.new_empty(len(bias), rows, bias.shape[-1]) for bias in biases]
-
-        results = like(self._biases)
-        activated = results[:-1] if self._activation.in_place else like(self._biases[:-1])
-        return Memory(inputs, results, activated, like(self._biases))
+        Args:
+            inputs: their memory.
+            scratch: for what nobody looks at once the pass, forward or backward, is over.
+            way_back: whether there is one. Else the hidden layers' results are no longer there.
+        """
+        shapes = [(len(bias), inputs.shape[1], bias.shape[-1]) for bias in self._biases]
+        hidden, last = list(enumerate(shapes[:-1])), inputs.new_empty(shapes[-1])
+        lent = [scratch.lend(layer, inputs, shape) for layer, shape in hidden]
+        if not way_back:
+            return Memory(inputs, [*lent, last], lent, [])
+        results = [inputs.new_empty(shape) for _, shape in hidden]
+        in_place = self._activation.in_place
+        activated = results if in_place else [inputs.new_empty(shape) for _, shape in hidden]
+        return Memory(inputs, [*results, last], activated, [*lent, torch.empty_like(last)])
 
     def forward(self, memory: Memory) -> Tensor:
-        """The outputs ``[networks, rows, outputs]``; all results stay until the next pass."""
+        """The outputs ``[networks, rows, outputs]``; they stay until the next pass."""
         for index, result in enumerate(memory.results):
             torch.baddbmm(
                 self._biases[index],
@@ -137,7 +170,8 @@ class Perceptrons:
             by: the rows that these come from; default: all of ``memory``.
 
         Returns:
-            The gradient of the first layer's results, for :meth:`input_gradient`.
+            The gradient of the first layer's results, for :meth:`input_gradient`; the next pass
+            that uses the same scratch writes over it.
         """
         by = by or memory
         for index in reversed(range(len(memory.results))):

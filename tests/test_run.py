@@ -50,7 +50,7 @@ def test_denormal_numbers_are_zero_in_all_threads() -> None:
     multiply = (
         "import torch; from support.algorithms import tiny_sac; from trainers.run import "
         "set_up_torch; set_up_torch(tiny_sac(threads=2)); "
-        "print(torch.get_num_threads(), int((0.1 * torch.full((1 << 20,), 1e-38)).count_nonzero()))"
+        "print(torch.get_num_threads(), int((0.1 * torch.full((1 << 20,), 5e-38)).count_nonzero()))"
     )
     path = os.pathsep.join(["tests", *filter(None, [os.environ.get("PYTHONPATH")])])
     said = subprocess.run(

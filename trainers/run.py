@@ -48,9 +48,9 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
     os.environ["OMP_DYNAMIC"] = os.environ["MKL_DYNAMIC"] = "false"
     # Numpy in this process and those it starts: there is nothing to multiply but small matrices.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    set_up_torch(config)
     load_plugins(config.plugins)
     check_env_id(config.env)
-    set_up_torch(config)
     from trainers.build import build
     from trainers.observe import observe
 
@@ -106,8 +106,11 @@ def run(config: TrainConfig, run_dir: Path, resume_from: Path | None) -> int:
 
 def set_up_torch(config: TrainConfig) -> None:
     """What this process computes with; to be called before torch has made its threads."""
+    import numpy as np
     import torch
 
+    # Kept by numpy: up to version 2.3 it would warn, below, that there are no such numbers.
+    _ = np.finfo(np.float16), np.finfo(np.float32), np.finfo(np.float64)
     # Adam's moments of units that are never active fade to denormal numbers, which take a processor
     # many times as long as others. Threads take this from the one that makes them.
     torch.set_flush_denormal(True)

@@ -123,6 +123,15 @@ def test_batches_of_several_sizes(case: str) -> None:
                 assert near(values[0][key], value), key
 
 
+@every_case
+def test_after_inference_mode(case: str) -> None:
+    """No memory is left of it that could not be written to afterwards."""
+    ours, theirs = both(case)
+    with torch.inference_mode():
+        ours(data_for(case))
+    assert_equal(case, ours, theirs)
+
+
 def test_no_algorithm_is_missing() -> None:
     """A new one's loss is compared here, or by whatever it follows in a file of its own."""
     assert {case.partition(",")[0] for case in CASES} | {"crossq", "redq"} == set(OFF_POLICY)

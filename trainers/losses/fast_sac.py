@@ -64,7 +64,8 @@ class FastSACLoss(TD0Only, SACLoss):
         addresses = [tensor.data_ptr() for network in layers for tensor in network]
         passes = self._passes
         if passes is None or not passes.fit(len(tensordict), addresses):
-            passes = self._passes = _Passes(self, layers, len(tensordict), addresses)
+            with torch.inference_mode(False):  # else nobody else could write to this memory
+                passes = self._passes = _Passes(self, layers, len(tensordict), addresses)
         with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite shows in the losses
             values, backward, reported = self._evaluate(tensordict, passes)
         if torch.is_grad_enabled():

@@ -59,7 +59,7 @@ class _Lean(TD0Only):
         # used.
         self._networks_used: tuple[TanhActor, Any] = (actor_network, first.module)
         self._passes: dict[type, Any] = {}
-        self.scratch = Scratch()
+        self._scratch = Scratch()
 
     def value_loss(self, tensordict: TensorDictBase) -> Part:
         """The critics' loss of a batch ``[B]`` of transitions.
@@ -114,7 +114,8 @@ class _Lean(TD0Only):
         addresses = [tensor.data_ptr() for network in layers for tensor in network]
         passes = self._passes.get(kind)
         if passes is None or not passes.fit(rows, addresses):
-            passes = self._passes[kind] = kind(self, layers, rows, addresses)
+            with torch.inference_mode(False):  # else nobody else could write to this memory
+                passes = self._passes[kind] = kind(self, layers, rows, addresses)
         return passes, passes.xp
 
     @property
@@ -224,9 +225,9 @@ class _CriticsPass(_Pass):
         states = like.new_empty(1, rows, layers.actor[0].shape[-1])
         questions = like.new_empty(2, rows, like.shape[-1])  # next and taken actions
         following, taken = (questions[i : i + 1].expand(number, -1, -1) for i in range(2))
-        self._of_critics = self._critics.memory(taken, loss.scratch)
-        self._of_targets = self._targets.memory(following, loss.scratch, way_back=False)
-        self._of_actor = self._actor.memory(states, loss.scratch, way_back=False)
+        self._of_critics = self._critics.memory(taken, loss._scratch)
+        self._of_targets = self._targets.memory(following, loss._scratch, way_back=False)
+        self._of_actor = self._actor.memory(states, loss._scratch, way_back=False)
         self._states, self._questions = as_array(states[0]), as_array(questions)
         self._outputs = as_array(self._of_actor.results[-1][0])
         of_critics = (self._of_targets, self._of_critics)
@@ -269,8 +270,8 @@ class _ActorPass(_Pass):
         states = like.new_empty(1, rows, layers.actor[0].shape[-1])
         questions = like.new_empty(1, rows, like.shape[-1])
         self._of_actor, self._of_critic = (
-            self._actor.memory(states, loss.scratch),
-            self._critic.memory(questions, loss.scratch),
+            self._actor.memory(states, loss._scratch),
+            self._critic.memory(questions, loss._scratch),
         )
         self._states, self._questions = as_array(states[0]), as_array(questions[0])
         self._outputs = as_array(self._of_actor.results[-1][0])

@@ -98,7 +98,7 @@ class Scratch:
         self._flat: dict[int, Tensor] = {}
 
     def lend(self, place: int, like: Tensor, shape: Sequence[int]) -> Tensor:
-        """Memory of this shape, the same for all that ask for ``place`` (the largest ones first).
+        """Memory of this shape: for the same ``place`` the same, as long as there is enough of it.
 
         Args:
             place: whoever asks for another one gets other memory.

@@ -224,7 +224,7 @@ def total_norm(gradients: Sequence[Tensor]) -> Tensor:
 
 
 def _sum_of_squares(gradient: Tensor) -> float:
-    """By whichever is faster: each of torch's threads has what it made in its own cache."""
+    """By whichever is faster within an update, where not all of it is in this core's cache."""
     if gradient.numel() >= _SHARED:
         return torch.linalg.vector_norm(gradient).item() ** 2
     flat = as_array(gradient).reshape(-1)
